@@ -1,0 +1,68 @@
+//! What a plugin needs of a stream or of RTCP: its answer to a bind.
+
+use serde::Serialize;
+
+use crate::bindings::types;
+
+/// How much of an RTP packet a plugin is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum View {
+    /// The header with CSRCs and extensions.
+    Headers,
+    /// All of it.
+    Packets,
+}
+
+/// What a plugin may do with packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Access {
+    /// Nothing: it is not on the path.
+    #[default]
+    Pass,
+    /// See a copy, later.
+    Observe(View),
+    /// Change, drop, reorder, delay and add.
+    Transform(View),
+}
+
+/// The answer to a bind of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub(crate) access: Access,
+    pub(crate) history: u32,
+    pub(crate) unbound: bool,
+}
+
+impl Access {
+    pub(crate) fn sees_media(self) -> bool {
+        matches!(self, Self::Observe(View::Packets) | Self::Transform(View::Packets))
+    }
+}
+
+impl From<types::Binding> for Binding {
+    fn from(said: types::Binding) -> Self {
+        let view = |view| match view {
+            types::View::Headers => View::Headers,
+            types::View::Packets => View::Packets,
+        };
+        let access = match said.access {
+            types::Access::Pass => Access::Pass,
+            types::Access::Observe(shown) => Access::Observe(view(shown)),
+            types::Access::Transform(shown) => Access::Transform(view(shown)),
+        };
+        Self { access, history: said.history, unbound: said.unbound }
+    }
+}
+
+impl From<types::RtcpAccess> for Access {
+    /// RTCP has one view: all of it.
+    fn from(said: types::RtcpAccess) -> Self {
+        match said {
+            types::RtcpAccess::Pass => Self::Pass,
+            types::RtcpAccess::Observe => Self::Observe(View::Packets),
+            types::RtcpAccess::Transform => Self::Transform(View::Packets),
+        }
+    }
+}

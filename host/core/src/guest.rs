@@ -1,0 +1,458 @@
+//! What the host keeps beside an instance's memory: its sessions and streams, the batch that waits for it, and what the
+//! call that is running has brought about. Nothing of it takes effect before the call has returned without a fault.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use wasmtime::component::ResourceAny;
+
+use crate::attributes::Attributes;
+use crate::binding::{Access, View};
+use crate::chain::Limits;
+use crate::fault::FaultKind;
+use crate::frame::{self, FrameKind, Head};
+use crate::history::History;
+use crate::ids::Ids;
+use crate::packet::{Fixed, Packet, RtcpPacket, RtpPacket};
+use crate::stream::StreamInfo;
+use crate::time::{Instant, WallClock};
+use crate::{packet, rtcp};
+
+/// One session's interceptor within an instance.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) owner: crate::session::Owner,
+    pub(crate) mtu: u16,
+    pub(crate) wake: Option<Instant>,
+    pub(crate) resource: Option<ResourceAny>,
+    pub(crate) metrics: Vec<(String, Metric)>,
+    /// Packets that went on as they came because the change would have made them larger than the MTU.
+    pub(crate) oversize: u64,
+}
+
+/// A counter's or a gauge's value.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum Metric {
+    /// Counts up.
+    Count(u64),
+    /// Is set.
+    Gauge(f64),
+}
+
+/// One stream as an instance has it bound.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) stream: crate::session::StreamId,
+    pub(crate) seat: u32,
+    pub(crate) local: bool,
+    pub(crate) info: Arc<StreamInfo>,
+    pub(crate) access: Access,
+    pub(crate) history: Option<History>,
+    pub(crate) wake: Option<Instant>,
+}
+
+/// A frame's place in a batch, by which the guest hands its packet on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    /// Where the packet waits in the burst; [`Token::OBSERVED`] if it does not wait.
+    pub(crate) slot: u32,
+    pub(crate) handle: u32,
+    /// The packet's, where it is RTP.
+    ssrc: u32,
+    /// Bytes of the packet that are not shown.
+    hidden: u32,
+    shown: Shown,
+    handed: bool,
+}
+
+impl Token {
+    /// The same packet in another instance's batch.
+    pub(crate) fn again(self, handle: u32) -> Self {
+        Self { handle, handed: false, ..self }
+    }
+
+    pub(crate) const OBSERVED: u32 = u32::MAX;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Header,
+    Packet,
+    Rtcp,
+    Timer,
+}
+
+/// Frames that wait for the instance.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) frames: Vec<u8>,
+    pub(crate) tokens: Vec<Token>,
+    /// Attributes of those packets that have any, by token; the flag says that the guest has changed them.
+    pub(crate) attributes: Vec<(u32, Attributes, bool)>,
+    /// When its first frame was entered.
+    pub(crate) since: Instant,
+    /// Whether packets wait for this batch.
+    pub(crate) urgent: bool,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Appends a packet's frame. `slot` is where it waits, or [`Token::OBSERVED`].
+    #[inline]
+    pub(crate) fn push(&mut self, now: Instant, kind: FrameKind, handle: u32, packet: &Packet, view: View, slot: u32) {
+        let mut flags = 0;
+        let (shown, time, included): (_, _, [&[u8]; 3]) = match packet {
+            Packet::Rtp(rtp) => {
+                flags |= if rtp.repaired { frame::REPAIRED } else { 0 };
+                match view {
+                    View::Headers => (Shown::Header, rtp.time, [rtp.header(), &[], &[]]),
+                    View::Packets => {
+                        let [prefix, payload] = rtp.payload_parts();
+                        (Shown::Packet, rtp.time, [rtp.header(), prefix, payload])
+                    }
+                }
+            }
+            Packet::Rtcp(rtcp) => (Shown::Rtcp, rtcp.time, [&rtcp.bytes, &[], &[]]),
+            Packet::Malformed(..) => return,
+        };
+        if self.tokens.is_empty() {
+            self.since = now;
+        }
+        let token = self.tokens.len() as u32;
+        if !packet.attributes().is_empty() {
+            flags |= frame::HAS_ATTRIBUTES;
+            self.attributes.push((token, packet.attributes().clone(), false));
+        }
+        self.urgent |= slot != Token::OBSERVED;
+        let size = packet.size();
+        let shown_bytes: usize = included.iter().map(|part| part.len()).sum();
+        let hidden = (size - shown_bytes) as u32;
+        let ssrc = if shown == Shown::Rtcp { 0 } else { Fixed(included[0]).ssrc() };
+        self.tokens.push(Token { slot, handle, ssrc, hidden, shown, handed: false });
+        let head = Head { kind, flags, handle, time: time.as_nanos(), size: size as u32, packet: token };
+        frame::push(&mut self.frames, head, included);
+    }
+
+    /// Appends a timer's frame.
+    pub(crate) fn push_timer(&mut self, now: Instant, kind: FrameKind, handle: u32) {
+        if self.tokens.is_empty() {
+            self.since = now;
+        }
+        let packet = self.tokens.len() as u32;
+        let token = Token { slot: Token::OBSERVED, handle, ssrc: 0, hidden: 0, shown: Shown::Timer, handed: false };
+        self.tokens.push(token);
+        let head = Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, packet };
+        frame::push(&mut self.frames, head, [&[], &[], &[]]);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.frames.clear();
+        self.tokens.clear();
+        self.attributes.clear();
+        self.urgent = false;
+    }
+}
+
+/// What a transform put in place of what it was shown.
+#[derive(Debug)]
+pub(crate) enum Replaced {
+    Header(SmallVec<[u8; 40]>),
+    Packet(RtpPacket),
+    Rtcp(bytes::Bytes),
+}
+
+/// A packet that leaves the guest.
+#[derive(Debug)]
+pub(crate) enum Out {
+    /// One that it was given.
+    Handed { token: u32, replaced: Option<Replaced> },
+    /// One of several in place of one that it was given.
+    Added { token: u32, packet: Packet },
+    /// One of its own on a stream it has bound.
+    Rtp { stream: u32, packet: RtpPacket },
+    /// RTCP of its own.
+    Rtcp { seat: u32, packets: bytes::Bytes },
+}
+
+/// What a guest says.
+#[derive(Clone, Debug)]
+pub(crate) enum Note {
+    Log { level: crate::event::Level, message: String },
+    Published { name: String, json: String },
+}
+
+/// Which timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Session(u32),
+    Stream(u32),
+}
+
+/// What a call brought about.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) out: Vec<Out>,
+    pub(crate) wakes: Vec<(Scope, Instant)>,
+    /// Under the seat's number, 0 for the instance as a whole.
+    pub(crate) notes: Vec<(u32, Note)>,
+    packets: u32,
+    bytes: usize,
+}
+
+impl Effects {
+    /// Empties it and keeps its memory.
+    pub(crate) fn reset(&mut self) {
+        self.out.clear();
+        self.wakes.clear();
+        self.notes.clear();
+        self.packets = 0;
+        self.bytes = 0;
+    }
+}
+
+/// The call that is running.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    pub(crate) now: Instant,
+    pub(crate) effects: Effects,
+    /// What kind of fault a trap of this call will be.
+    pub(crate) blame: Option<FaultKind>,
+    /// Ticks that have passed while it ran, and the processor time at the first.
+    pub(crate) ticks: u64,
+    pub(crate) cpu_at_first_tick: u64,
+    /// Whether it takes a batch, so that packets may be handed on.
+    pub(crate) processing: bool,
+}
+
+/// What the instance may say per second, and what it said beyond that.
+#[derive(Debug, Default)]
+pub(crate) struct Voice {
+    second: u64,
+    said: u32,
+    pub(crate) unheard: u64,
+}
+
+/// Memory that the instance has, and the bound on it.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    memories: usize,
+    tables: usize,
+    limits: Limits,
+    pub(crate) refused: bool,
+}
+
+/// The data of an instance's store.
+pub(crate) struct Guest {
+    pub(crate) seats: Ids<Seat>,
+    pub(crate) streams: Ids<Bound>,
+    pub(crate) batch: Batch,
+    pub(crate) call: Call,
+    pub(crate) voice: Voice,
+    pub(crate) meter: Meter,
+    pub(crate) limits: Limits,
+    pub(crate) wall_clock: WallClock,
+    /// State of the instance's random numbers; each session that joins stirs its seed in.
+    pub(crate) random: u64,
+    pub(crate) wasi: crate::wasi::Wasi,
+}
+
+/// Why a guest may not hand on or emit what it did.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("{0}")]
+    Truncated(#[from] frame::Truncated),
+    #[error("a packet was handed on outside of a batch")]
+    NoBatch,
+    #[error("packet {0} was handed on, and the batch has {1}")]
+    NoPacket(u32, usize),
+    #[error("packet {0} was handed on twice")]
+    Twice(u32),
+    #[error("packet {0} was handed on by a plugin that only observes it")]
+    Observed(u32),
+    #[error("packet {0} was replaced by what is not RTP: {1}")]
+    Rtp(u32, packet::RtpError),
+    #[error("packet {0} was replaced by what is not RTCP: {1}")]
+    Rtcp(u32, rtcp::RtcpError),
+    #[error("packet {0} was replaced by {1} bytes, and the session's MTU is {2}")]
+    Large(u32, usize, u16),
+    #[error("packet {0} was given the SSRC {1:08x}, which is neither its stream's nor a companion's")]
+    Ssrc(u32, u32),
+}
+
+impl Guest {
+    pub(crate) fn new(limits: Limits, wall_clock: WallClock) -> Self {
+        Self {
+            seats: Ids::new(),
+            streams: Ids::new(),
+            batch: Batch::default(),
+            call: Call::default(),
+            voice: Voice::default(),
+            meter: Meter { memories: 0, tables: 0, limits, refused: false },
+            limits,
+            wall_clock,
+            random: 0,
+            wasi: crate::wasi::Wasi::default(),
+        }
+    }
+
+    /// Takes packet `token` as handed on, with `bytes` in place of what was shown unless they are empty.
+    pub(crate) fn hand_on(&mut self, token: u32, bytes: &[u8]) -> Result<(), Refused> {
+        if !self.call.processing {
+            return Err(Refused::NoBatch);
+        }
+        let count = self.batch.tokens.len();
+        let known = self.batch.tokens.get_mut(token as usize).ok_or(Refused::NoPacket(token, count))?;
+        if known.slot == Token::OBSERVED {
+            return Err(Refused::Observed(token));
+        }
+        if std::mem::replace(&mut known.handed, true) {
+            return Err(Refused::Twice(token));
+        }
+        let known = *known;
+        let replaced = if bytes.is_empty() { None } else { self.replacement(token, known, bytes)? };
+        self.call.effects.out.push(Out::Handed { token, replaced });
+        Ok(())
+    }
+
+    /// What takes the place of what was shown. None where with the part that was not shown the packet would become larger
+    /// than the session's MTU: then it goes on as it came, and a plugin that adds to full packets is not at fault.
+    fn replacement(&mut self, token: u32, known: Token, bytes: &[u8]) -> Result<Option<Replaced>, Refused> {
+        if known.shown == Shown::Rtcp {
+            rtcp::check(bytes).map_err(|error| Refused::Rtcp(token, error))?;
+            return Ok(Some(Replaced::Rtcp(bytes::Bytes::copy_from_slice(bytes))));
+        }
+        let rtp = |error| Refused::Rtp(token, error);
+        let header = packet::header_len(bytes).map_err(rtp)?;
+        let ssrc = Fixed(bytes).ssrc();
+        let bound = self.streams.get(known.handle);
+        if ssrc != known.ssrc && !bound.is_some_and(|bound| bound.info.owns(ssrc)) {
+            return Err(Refused::Ssrc(token, ssrc));
+        }
+        let mtu = bound.and_then(|bound| self.seats.get(bound.seat)).map_or(u16::MAX, |seat| seat.mtu);
+        if bytes.len() > usize::from(mtu) {
+            return Err(Refused::Large(token, bytes.len(), mtu));
+        }
+        let replaced = if known.shown == Shown::Packet {
+            Replaced::Packet(RtpPacket::parse(bytes::Bytes::copy_from_slice(bytes)).map_err(rtp)?)
+        } else if header == bytes.len() {
+            Replaced::Header(SmallVec::from_slice(bytes))
+        } else {
+            return Err(rtp(packet::RtpError::Short { have: bytes.len(), need: header }));
+        };
+        let seat = bound.map_or(0, |bound| bound.seat);
+        match self.seats.get_mut(seat) {
+            Some(seat) if bytes.len() + known.hidden as usize > usize::from(seat.mtu) => {
+                seat.oversize += 1;
+                Ok(None)
+            }
+            _ => Ok(Some(replaced)),
+        }
+    }
+
+    /// Adds a whole packet in place of one that the typed lane was shown, by the rules for what is emitted.
+    pub(crate) fn add(&mut self, head: Head, bytes: Vec<u8>) -> Result<(), String> {
+        let size = bytes.len();
+        if !self.spend(size) {
+            return Err("more packets or bytes in place of packets than one call may add".to_owned());
+        }
+        let bytes = bytes::Bytes::from(bytes);
+        if !head.kind.names_stream() {
+            rtcp::check(&bytes).map_err(|error| format!("a packet was replaced by what is not RTCP: {error}"))?;
+            self.call.effects.out.push(Out::Added { token: head.packet, packet: RtcpPacket::plain(bytes).into() });
+            return Ok(());
+        }
+        let mut packet =
+            RtpPacket::parse(bytes).map_err(|error| format!("a packet was replaced by what is not RTP: {error}"))?;
+        let bound = self.streams.get(head.handle);
+        if !bound.is_some_and(|bound| bound.info.owns(packet.ssrc())) {
+            return Err(format!("a packet was replaced by one with the foreign SSRC {:08x}", packet.ssrc()));
+        }
+        let mtu = bound.and_then(|bound| self.seats.get(bound.seat)).map_or(u16::MAX, |seat| seat.mtu);
+        if size > usize::from(mtu) {
+            return Err(format!("a packet was replaced by one of {size} bytes, and the session's MTU is {mtu}"));
+        }
+        packet.time = Instant::from_nanos(head.time);
+        self.call.effects.out.push(Out::Added { token: head.packet, packet: packet.into() });
+        Ok(())
+    }
+
+    /// Whether the call may emit another packet of `bytes` bytes.
+    pub(crate) fn spend(&mut self, bytes: usize) -> bool {
+        let effects = &mut self.call.effects;
+        let within = effects.packets < self.limits.emitted_packets
+            && effects.bytes.saturating_add(bytes) <= self.limits.emitted_bytes;
+        if within {
+            effects.packets += 1;
+            effects.bytes += bytes;
+        }
+        within
+    }
+
+    /// Whether the instance may say another thing this second; what it may not is counted.
+    pub(crate) fn may_speak(&mut self) -> bool {
+        let second = self.call.now.as_nanos() / 1_000_000_000;
+        if self.voice.second != second {
+            self.voice.second = second;
+            self.voice.said = 0;
+        }
+        let may = self.voice.said < self.limits.messages;
+        self.voice.said += u32::from(may);
+        self.voice.unheard += u64::from(!may);
+        may
+    }
+
+    /// The attributes of a packet in the batch, with the guest's changes.
+    pub(crate) fn attributes(&self, token: u32) -> Option<&Attributes> {
+        self.batch.attributes.iter().find(|(known, ..)| *known == token).map(|(_, attributes, _)| attributes)
+    }
+
+    /// Bytes of linear memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.meter.memories
+    }
+}
+
+impl Access {
+    /// Whether the plugin stands between the packet and where it is going.
+    pub(crate) fn transforms(self) -> bool {
+        matches!(self, Self::Transform(_))
+    }
+}
+
+impl wasmtime::ResourceLimiter for Meter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memories.saturating_sub(current).saturating_add(desired);
+        let fits = total <= self.limits.memory;
+        if fits {
+            self.memories = total;
+        }
+        self.refused |= !fits;
+        Ok(fits)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.tables.saturating_sub(current).saturating_add(desired);
+        let fits = total <= self.limits.table_elements;
+        if fits {
+            self.tables = total;
+        }
+        self.refused |= !fits;
+        Ok(fits)
+    }
+
+    fn instances(&self) -> usize {
+        32
+    }
+
+    fn tables(&self) -> usize {
+        32
+    }
+
+    fn memories(&self) -> usize {
+        8
+    }
+}

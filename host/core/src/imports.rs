@@ -1,0 +1,346 @@
+//! The contract's imports: what a guest may ask of the host. Each call is bounded, and what it brings about is kept with
+//! the guest until the call that it is part of has returned.
+
+use wasmtime::component::{HasSelf, Linker, WasmList};
+
+use crate::attributes::Value;
+use crate::bindings::{
+    attributes, emit_error, emit_rtcp, emit_rtp, history, random, telemetry, time, types, wall_clock,
+};
+use crate::event::Level;
+use crate::fault::FaultKind;
+use crate::guest::{Guest, Metric, Note, Out, Refused, Scope};
+use crate::packet::{self, Fixed, RtpPacket};
+use crate::plugin::CONTRACT;
+use crate::rtcp;
+use crate::time::Instant;
+use crate::wheel::Wheel;
+
+/// Most timers that one call may set: more than it has sessions and streams means nothing.
+const MAX_WAKES: usize = 1 << 16;
+/// Most bytes of a metric's name.
+const MAX_NAME: usize = 128;
+/// Most bytes of an attribute's key.
+const MAX_KEY: usize = 128;
+
+pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    type Own = HasSelf<Guest>;
+    types::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    emit_error::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    time::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    emit_rtp::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    emit_rtcp::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    history::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    attributes::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    telemetry::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    wall_clock::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    random::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    // By hand, so that the guest's bytes are read where they are.
+    linker.instance(&format!("sandbar:interceptor/burst@{CONTRACT}"))?.func_wrap(
+        "next",
+        |mut store: wasmtime::StoreContextMut<'_, Guest>, (frames,): (WasmList<u8>,)| {
+            let frames = frames.as_le_slice(&store).to_vec();
+            let guest = store.data_mut();
+            let handed = crate::frame::handed_on(&frames).try_for_each(|frame| {
+                let (token, bytes) = frame?;
+                guest.hand_on(token, bytes)
+            });
+            handed.map_err(|refused: Refused| {
+                guest.call.blame = Some(FaultKind::BadBatch);
+                wasmtime::Error::msg(refused.to_string())
+            })
+        },
+    )?;
+    Ok(())
+}
+
+impl types::Host for Guest {}
+impl emit_error::Host for Guest {}
+
+impl time::Host for Guest {
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.call.now.as_nanos())
+    }
+
+    fn wake_session(&mut self, session: u32, at: Option<u64>) -> wasmtime::Result<()> {
+        let at = at.map(|at| Wheel::<()>::due(Instant::from_nanos(at)));
+        match self.seats.get_mut(session) {
+            Some(seat) => seat.wake = at,
+            None => return Ok(()),
+        }
+        self.set_timer(Scope::Session(session), at)
+    }
+
+    fn wake_stream(&mut self, stream: u32, at: Option<u64>) -> wasmtime::Result<()> {
+        let at = at.map(|at| Wheel::<()>::due(Instant::from_nanos(at)));
+        match self.streams.get_mut(stream) {
+            Some(bound) => bound.wake = at,
+            None => return Ok(()),
+        }
+        self.set_timer(Scope::Stream(stream), at)
+    }
+}
+
+impl Guest {
+    fn set_timer(&mut self, scope: Scope, at: Option<Instant>) -> wasmtime::Result<()> {
+        let wakes = &mut self.call.effects.wakes;
+        if wakes.len() >= MAX_WAKES {
+            self.call.blame = Some(FaultKind::HostCall);
+            return Err(wasmtime::Error::msg(format!("more than {MAX_WAKES} timers set in one call")));
+        }
+        wakes.extend(at.map(|at| (scope, at)));
+        Ok(())
+    }
+
+    fn emit_rtp(
+        &mut self,
+        stream: u32,
+        header: &[u8],
+        payload: emit_rtp::Payload,
+        added: Vec<types::Attribute>,
+    ) -> Result<(), emit_error::Error> {
+        use emit_error::Error;
+        let bound = self.streams.get(stream).ok_or(Error::Unknown)?;
+        let mtu = self.seats.get(bound.seat).map_or(0, |seat| usize::from(seat.mtu));
+        let malformed = |error: packet::RtpError| Error::Malformed(error.to_string());
+        if packet::header_len(header).map_err(malformed)? != header.len() {
+            return Err(Error::Malformed("bytes behind the RTP header".to_owned()));
+        }
+        let ssrc = Fixed(header).ssrc();
+        if !bound.info.owns(ssrc) {
+            return Err(Error::ForeignSsrc);
+        }
+        let mut emitted = match payload {
+            emit_rtp::Payload::Bytes(bytes) => {
+                // Who only observes a stream may answer for it from its history or on a companion's SSRC, and not speak
+                // in its place.
+                if ssrc == bound.info.ssrc && !bound.access.transforms() {
+                    return Err(Error::Denied);
+                }
+                let mut emitted = RtpPacket::assemble(header, bytes.into());
+                emitted.time = self.call.now;
+                emitted
+            }
+            emit_rtp::Payload::History(from) => {
+                let (kept, _) = bound
+                    .history
+                    .as_ref()
+                    .and_then(|history| history.lookup(from.sequence_number))
+                    .ok_or(Error::NotInHistory)?;
+                let mut emitted = kept.clone();
+                emitted.replace_header(header);
+                emitted.put_before_payload(&from.prefix);
+                emitted
+            }
+        };
+        for attribute in added {
+            let value = Some(attribute.value.into());
+            emitted.attributes.set(&attribute.key, value).map_err(|error| Error::Other(error.to_string()))?;
+        }
+        let size = emitted.size();
+        if size > mtu {
+            return Err(Error::TooLarge);
+        }
+        emitted.check_padding().map_err(malformed)?;
+        if !self.spend(size) {
+            return Err(Error::Quota);
+        }
+        self.call.effects.out.push(Out::Rtp { stream, packet: emitted });
+        Ok(())
+    }
+
+    fn emit_rtcp(&mut self, seat: u32, packets: Vec<u8>) -> Result<(), emit_error::Error> {
+        use emit_error::Error;
+        let mtu = usize::from(self.seats.get(seat).ok_or(Error::Unknown)?.mtu);
+        rtcp::check(&packets).map_err(|error| Error::Malformed(error.to_string()))?;
+        if rtcp::largest(&packets) > mtu {
+            return Err(Error::TooLarge);
+        }
+        if !self.spend(packets.len()) {
+            return Err(Error::Quota);
+        }
+        self.call.effects.out.push(Out::Rtcp { seat, packets: packets.into() });
+        Ok(())
+    }
+}
+
+impl emit_rtp::Host for Guest {
+    fn emit(
+        &mut self,
+        stream: u32,
+        header: Vec<u8>,
+        payload: emit_rtp::Payload,
+        attributes: Vec<types::Attribute>,
+    ) -> wasmtime::Result<Result<(), emit_error::Error>> {
+        Ok(self.emit_rtp(stream, &header, payload, attributes))
+    }
+}
+
+impl emit_rtcp::Host for Guest {
+    fn emit(&mut self, session: u32, packets: Vec<u8>) -> wasmtime::Result<Result<(), emit_error::Error>> {
+        Ok(self.emit_rtcp(session, packets))
+    }
+}
+
+impl history::Host for Guest {
+    fn lookup(&mut self, stream: u32, sequence_number: u16) -> wasmtime::Result<Option<history::Entry>> {
+        let history = self.streams.get(stream).and_then(|bound| bound.history.as_ref());
+        Ok(history.and_then(|history| history.lookup(sequence_number)).map(|(packet, entered)| history::Entry {
+            header: packet.header().to_vec(),
+            size: packet.size() as u32,
+            time: entered.as_nanos(),
+        }))
+    }
+}
+
+impl attributes::Host for Guest {
+    fn get(&mut self, packet: u32, key: String) -> wasmtime::Result<Option<types::Value>> {
+        Ok(self.attributes(packet).and_then(|attributes| attributes.get(&key)).map(Into::into))
+    }
+
+    fn all(&mut self, packet: u32) -> wasmtime::Result<Vec<types::Attribute>> {
+        let attributes = self.attributes(packet);
+        Ok(attributes
+            .into_iter()
+            .flat_map(|attributes| attributes.iter())
+            .map(|(key, value)| types::Attribute { key: key.to_owned(), value: value.into() })
+            .collect())
+    }
+
+    fn set(
+        &mut self,
+        packet: u32,
+        key: String,
+        value: Option<types::Value>,
+    ) -> wasmtime::Result<Result<(), attributes::Error>> {
+        use attributes::Error;
+        let Some(token) = self.batch.tokens.get(packet as usize).filter(|_| self.call.processing) else {
+            return Ok(Err(Error::Unknown));
+        };
+        if token.slot == crate::guest::Token::OBSERVED || key.starts_with("sandbar.") {
+            return Ok(Err(Error::Denied));
+        }
+        if key.len() > MAX_KEY {
+            return Ok(Err(Error::Quota));
+        }
+        let list = &mut self.batch.attributes;
+        let at = list.iter().position(|(known, ..)| *known == packet).unwrap_or_else(|| {
+            list.push((packet, crate::attributes::Attributes::NONE, false));
+            list.len() - 1
+        });
+        let (_, attributes, changed) = &mut list[at];
+        *changed = true;
+        Ok(attributes.set(&key, value.map(Into::into)).map_err(|_| Error::Quota))
+    }
+}
+
+impl telemetry::Host for Guest {
+    fn log(&mut self, session: u32, level: telemetry::Level, message: String) -> wasmtime::Result<()> {
+        self.note_log(
+            session,
+            match level {
+                telemetry::Level::Error => Level::Error,
+                telemetry::Level::Warn => Level::Warn,
+                telemetry::Level::Info => Level::Info,
+                telemetry::Level::Debug => Level::Debug,
+            },
+            message,
+        );
+        Ok(())
+    }
+
+    fn publish(&mut self, session: u32, name: String, json: String) -> wasmtime::Result<()> {
+        let fits = name.len() <= MAX_NAME && json.len() <= self.limits.message;
+        if self.may_speak() && fits {
+            self.call.effects.notes.push((session, Note::Published { name, json }));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, session: u32, name: String, add: u64) -> wasmtime::Result<()> {
+        self.metric(session, name, |metric| {
+            *metric = match *metric {
+                Metric::Count(count) => Metric::Count(count.saturating_add(add)),
+                Metric::Gauge(_) => Metric::Count(add),
+            };
+        });
+        Ok(())
+    }
+
+    fn gauge(&mut self, session: u32, name: String, value: f64) -> wasmtime::Result<()> {
+        self.metric(session, name, |metric| *metric = Metric::Gauge(value));
+        Ok(())
+    }
+}
+
+impl Guest {
+    /// Keeps a log line for when the call has returned, cut to the limit.
+    pub(crate) fn note_log(&mut self, session: u32, level: Level, mut message: String) {
+        if !self.may_speak() {
+            return;
+        }
+        let end = message.floor_char_boundary(self.limits.message);
+        message.truncate(end);
+        self.call.effects.notes.push((session, Note::Log { level, message }));
+    }
+
+    fn metric(&mut self, session: u32, name: String, change: impl FnOnce(&mut Metric)) {
+        let limit = self.limits.metrics;
+        let Some(seat) = self.seats.get_mut(session) else { return };
+        let known = seat.metrics.iter().position(|(known, _)| *known == name);
+        match known {
+            Some(at) => change(&mut seat.metrics[at].1),
+            None if seat.metrics.len() < limit && name.len() <= MAX_NAME => {
+                let mut metric = Metric::Count(0);
+                change(&mut metric);
+                seat.metrics.push((name, metric));
+            }
+            None => self.voice.unheard += 1,
+        }
+    }
+}
+
+impl wall_clock::Host for Guest {
+    fn ntp(&mut self, at: u64) -> wasmtime::Result<u64> {
+        Ok(self.wall_clock.ntp_of(Instant::from_nanos(at)))
+    }
+}
+
+impl random::Host for Guest {
+    fn next(&mut self) -> wasmtime::Result<u64> {
+        Ok(split_mix(&mut self.random))
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+pub(crate) fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+impl From<types::Value> for Value {
+    fn from(value: types::Value) -> Self {
+        match value {
+            types::Value::Boolean(value) => Self::Boolean(value),
+            types::Value::Integer(value) => Self::Integer(value),
+            types::Value::Float(value) => Self::Float(value),
+            types::Value::Text(value) => Self::Text(value),
+            types::Value::Bytes(value) => Self::Bytes(value),
+        }
+    }
+}
+
+impl From<&Value> for types::Value {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Boolean(value) => Self::Boolean(*value),
+            Value::Integer(value) => Self::Integer(*value),
+            Value::Float(value) => Self::Float(*value),
+            Value::Text(value) => Self::Text(value.clone()),
+            Value::Bytes(value) => Self::Bytes(value.clone()),
+        }
+    }
+}

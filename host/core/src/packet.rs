@@ -1,0 +1,512 @@
+//! RTP and RTCP packets on their way through a chain: payloads shared by reference count, headers replaceable.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::attributes::Attributes;
+use crate::rtcp;
+use crate::time::Instant;
+
+/// Whether bytes from a socket are RTP or RTCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Media, or its retransmission or repair.
+    Rtp,
+    /// Control.
+    Rtcp,
+}
+
+impl Kind {
+    /// Tells RTCP from RTP on a shared port by the second byte (RFC 5761, 4).
+    pub fn of(bytes: &[u8]) -> Self {
+        match bytes.get(1) {
+            Some(192..=223) => Self::Rtcp,
+            _ => Self::Rtp,
+        }
+    }
+}
+
+/// Why bytes are not an RTP packet (RFC 3550, 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RtpError {
+    /// Fewer bytes than the header announces.
+    #[error("{have} bytes, and the RTP header alone needs {need}")]
+    Short {
+        /// Bytes there are.
+        have: usize,
+        /// Bytes that the header says it has.
+        need: usize,
+    },
+    /// Another version than 2.
+    #[error("RTP version {0}; only 2 is known")]
+    Version(u8),
+    /// The padding count is 0 or larger than what follows the header.
+    #[error("{0} bytes of padding in {1} bytes of payload")]
+    Padding(u8, usize),
+    /// More than a datagram holds.
+    #[error("{0} bytes; an RTP packet has at most 65535")]
+    Long(usize),
+}
+
+/// Bytes of the RTP header at the start of `bytes`, with CSRCs and extensions.
+pub fn header_len(bytes: &[u8]) -> Result<usize, RtpError> {
+    let have = bytes.len();
+    let need = |need: usize| if have < need { Err(RtpError::Short { have, need }) } else { Ok(need) };
+    need(12)?;
+    if bytes[0] >> 6 != 2 {
+        return Err(RtpError::Version(bytes[0] >> 6));
+    }
+    let fixed = need(12 + 4 * usize::from(bytes[0] & 0x0f))?;
+    if bytes[0] & 0x10 == 0 {
+        return Ok(fixed);
+    }
+    need(fixed + 4)?;
+    let words = u16::from_be_bytes([bytes[fixed + 2], bytes[fixed + 3]]);
+    need(fixed + 4 + 4 * usize::from(words))
+}
+
+/// Bytes of the header, after checking the packet as a whole.
+fn check(bytes: &[u8]) -> Result<usize, RtpError> {
+    if bytes.len() > usize::from(u16::MAX) {
+        return Err(RtpError::Long(bytes.len()));
+    }
+    let header = header_len(bytes)?;
+    if bytes[0] & 0x20 != 0 {
+        check_padding(bytes[bytes.len() - 1], bytes.len() - header)?;
+    }
+    Ok(header)
+}
+
+/// RFC 3550, 5.1: the last byte counts the padding, itself included.
+fn check_padding(padding: u8, payload: usize) -> Result<(), RtpError> {
+    if padding == 0 || usize::from(padding) > payload { Err(RtpError::Padding(padding, payload)) } else { Ok(()) }
+}
+
+/// The fixed fields of a header that `header_len` has accepted.
+#[derive(Clone, Copy)]
+pub(crate) struct Fixed<'a>(pub(crate) &'a [u8]);
+
+impl Fixed<'_> {
+    pub(crate) fn sequence_number(self) -> u16 {
+        u16::from_be_bytes([self.0[2], self.0[3]])
+    }
+
+    pub(crate) fn timestamp(self) -> u32 {
+        u32::from_be_bytes([self.0[4], self.0[5], self.0[6], self.0[7]])
+    }
+
+    pub(crate) fn ssrc(self) -> u32 {
+        u32::from_be_bytes([self.0[8], self.0[9], self.0[10], self.0[11]])
+    }
+
+    pub(crate) fn payload_type(self) -> u8 {
+        self.0[1] & 0x7f
+    }
+}
+
+/// A header that stands in for the one on the wire. Most have 12 to 36 bytes and stay inline.
+type Replaced = SmallVec<[u8; 40]>;
+
+/// An RTP packet. A copy costs a reference count: the payload is shared, and so is the header until it is replaced.
+#[derive(Clone, Debug)]
+pub struct RtpPacket {
+    /// Header and payload as they arrived, or only the payload where the header was replaced by one of its own.
+    wire: Bytes,
+    /// Where the payload begins in `wire`.
+    payload_at: u16,
+    pub(crate) repaired: bool,
+    /// A header in place of the one in `wire`, and behind it what goes before the payload in `wire`.
+    replaced: Option<Replaced>,
+    /// Bytes of the header in `replaced`.
+    replaced_header: u16,
+    pub(crate) time: Instant,
+    pub(crate) attributes: Attributes,
+}
+
+impl RtpPacket {
+    /// Takes a packet as it is on the wire. Bytes are shared, not copied.
+    pub fn parse(bytes: Bytes) -> Result<Self, RtpError> {
+        Self::take(bytes).map_err(|(error, _)| error)
+    }
+
+    /// The same; what is no packet is given back.
+    pub(crate) fn take(bytes: Bytes) -> Result<Self, (RtpError, Bytes)> {
+        match check(&bytes) {
+            Ok(header) => Ok(Self::checked(bytes, header)),
+            Err(error) => Err((error, bytes)),
+        }
+    }
+
+    fn checked(bytes: Bytes, header: usize) -> Self {
+        Self {
+            payload_at: header as u16,
+            wire: bytes,
+            repaired: false,
+            replaced: None,
+            replaced_header: 0,
+            time: Instant::ZERO,
+            attributes: Attributes::NONE,
+        }
+    }
+
+    /// Puts `header`, which `header_len` has accepted as a whole, before a payload.
+    pub(crate) fn assemble(header: &[u8], payload: Bytes) -> Self {
+        Self {
+            wire: payload,
+            payload_at: 0,
+            repaired: false,
+            replaced: Some(Replaced::from_slice(header)),
+            replaced_header: header.len() as u16,
+            time: Instant::ZERO,
+            attributes: Attributes::NONE,
+        }
+    }
+
+    /// The RTP header with CSRCs and extensions.
+    pub fn header(&self) -> &[u8] {
+        match &self.replaced {
+            Some(replaced) => &replaced[..usize::from(self.replaced_header)],
+            None => &self.wire[..usize::from(self.payload_at)],
+        }
+    }
+
+    /// What follows the header, padding included: shared, and copied only where something was put before it.
+    pub fn payload(&self) -> Bytes {
+        match self.payload_parts() {
+            [[], _] => self.wire.slice(usize::from(self.payload_at)..),
+            parts => parts.concat().into(),
+        }
+    }
+
+    /// The same, borrowed: what was put before the payload as it arrived, such as RTX's original sequence number, and
+    /// that payload.
+    pub fn payload_parts(&self) -> [&[u8]; 2] {
+        let prefix = self.replaced.as_ref().map_or(&[][..], |replaced| &replaced[usize::from(self.replaced_header)..]);
+        [prefix, &self.wire[usize::from(self.payload_at)..]]
+    }
+
+    /// The last byte of the packet, which counts the padding where there is some.
+    pub(crate) fn last_byte(&self) -> Option<u8> {
+        let [prefix, payload] = self.payload_parts();
+        payload.last().or(prefix.last()).copied()
+    }
+
+    fn payload_len(&self) -> usize {
+        self.payload_parts().iter().map(|part| part.len()).sum()
+    }
+
+    /// Replaces the header and leaves the payload alone.
+    pub fn set_header(&mut self, header: &[u8]) -> Result<(), RtpError> {
+        let need = header_len(header)?;
+        if need != header.len() {
+            return Err(RtpError::Short { have: header.len(), need });
+        }
+        self.replace_header(header);
+        Ok(())
+    }
+
+    /// `set_header` for a header that has been checked.
+    pub(crate) fn replace_header(&mut self, header: &[u8]) {
+        let mut replaced = Replaced::from_slice(header);
+        replaced.extend_from_slice(self.payload_parts()[0]);
+        self.replaced = Some(replaced);
+        self.replaced_header = header.len() as u16;
+    }
+
+    /// Puts bytes between the header and the payload, which stays shared.
+    pub(crate) fn put_before_payload(&mut self, prefix: &[u8]) {
+        let mut replaced = Replaced::from_slice(self.header());
+        self.replaced_header = replaced.len() as u16;
+        replaced.extend_from_slice(prefix);
+        replaced.extend_from_slice(self.payload_parts()[0]);
+        self.replaced = Some(replaced);
+    }
+
+    /// Checks the padding that the header announces.
+    pub(crate) fn check_padding(&self) -> Result<(), RtpError> {
+        match self.header()[0] & 0x20 {
+            0 => Ok(()),
+            _ => check_padding(self.last_byte().unwrap_or(0), self.payload_len()),
+        }
+    }
+
+    /// Takes another packet's header and payload, and keeps time, attributes and `repaired`.
+    pub(crate) fn replace_packet(&mut self, packet: Self) {
+        self.wire = packet.wire;
+        self.payload_at = packet.payload_at;
+        self.replaced = packet.replaced;
+        self.replaced_header = packet.replaced_header;
+    }
+
+    /// Unwraps a retransmission (RFC 4588, 4): the original sequence number is the payload's first two bytes. `None`
+    /// where the payload is too short to be one, as in padding that probes a path.
+    pub(crate) fn unwrap_rtx(&self, ssrc: u32, payload_type: u8) -> Option<Self> {
+        let payload = &self.wire[usize::from(self.payload_at)..];
+        let padding = match self.header()[0] & 0x20 {
+            0 => 0,
+            _ => usize::from(*payload.last()?),
+        };
+        if payload.len() < 2 + padding {
+            return None;
+        }
+        let mut header = Replaced::from_slice(self.header());
+        header[1] = header[1] & 0x80 | payload_type & 0x7f;
+        header[2..4].copy_from_slice(&payload[..2]);
+        header[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        Some(Self {
+            wire: self.wire.clone(),
+            payload_at: self.payload_at + 2,
+            repaired: true,
+            replaced_header: header.len() as u16,
+            replaced: Some(header),
+            time: self.time,
+            attributes: self.attributes.clone(),
+        })
+    }
+
+    /// The sequence number.
+    pub fn sequence_number(&self) -> u16 {
+        Fixed(self.header()).sequence_number()
+    }
+
+    /// The timestamp, in units of the stream's clock rate.
+    pub fn timestamp(&self) -> u32 {
+        Fixed(self.header()).timestamp()
+    }
+
+    /// The synchronisation source.
+    pub fn ssrc(&self) -> u32 {
+        Fixed(self.header()).ssrc()
+    }
+
+    /// The payload type.
+    pub fn payload_type(&self) -> u8 {
+        Fixed(self.header()).payload_type()
+    }
+
+    /// The marker bit.
+    pub fn marker(&self) -> bool {
+        self.header()[1] & 0x80 != 0
+    }
+
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        self.header().len() + self.payload_len()
+    }
+
+    /// When the packet entered the host.
+    pub fn time(&self) -> Instant {
+        self.time
+    }
+
+    /// Whether the packet was lost and came back by retransmission or repair.
+    pub fn repaired(&self) -> bool {
+        self.repaired
+    }
+
+    /// What rides with the packet.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// What rides with the packet, to change.
+    pub fn attributes_mut(&mut self) -> &mut Attributes {
+        &mut self.attributes
+    }
+}
+
+/// An RTCP compound.
+#[derive(Clone, Debug)]
+pub struct RtcpPacket {
+    pub(crate) bytes: Bytes,
+    pub(crate) time: Instant,
+    pub(crate) attributes: Attributes,
+}
+
+impl RtcpPacket {
+    /// Takes a compound as it is on the wire, after checking that its packets' lengths add up. Shared, not copied.
+    pub fn parse(bytes: Bytes) -> Result<Self, rtcp::RtcpError> {
+        rtcp::check(&bytes)?;
+        Ok(Self::plain(bytes))
+    }
+
+    /// A compound that has been checked.
+    pub(crate) fn plain(bytes: Bytes) -> Self {
+        Self { bytes, time: Instant::ZERO, attributes: Attributes::NONE }
+    }
+
+    /// The compound's bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// When the packet entered the host.
+    pub fn time(&self) -> Instant {
+        self.time
+    }
+
+    /// What rides with the packet.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+}
+
+/// A packet of either kind. A copy costs a reference count.
+#[derive(Clone, Debug)]
+pub enum Packet {
+    /// Media, or its retransmission or repair.
+    Rtp(RtpPacket),
+    /// Control.
+    Rtcp(RtcpPacket),
+    /// Bytes that are not what they were said to be, passed on as they are where the session allows it.
+    Malformed(Kind, Bytes),
+}
+
+impl Packet {
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Rtp(_) => Kind::Rtp,
+            Self::Rtcp(_) => Kind::Rtcp,
+            Self::Malformed(kind, _) => *kind,
+        }
+    }
+
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Rtp(packet) => packet.size(),
+            Self::Rtcp(packet) => packet.bytes.len(),
+            Self::Malformed(_, bytes) => bytes.len(),
+        }
+    }
+
+    /// Appends the packet as it is on the wire.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Rtp(packet) => {
+                // The replaced buffer is the header and what goes before the payload, back to back.
+                out.extend_from_slice(packet.replaced.as_deref().unwrap_or(packet.header()));
+                out.extend_from_slice(packet.payload_parts()[1]);
+            }
+            Self::Rtcp(packet) => out.extend_from_slice(&packet.bytes),
+            Self::Malformed(_, bytes) => out.extend_from_slice(bytes),
+        }
+    }
+
+    /// The packet as it is on the wire: shared where its header is as it arrived, copied otherwise.
+    pub fn to_bytes(&self) -> Bytes {
+        match self {
+            Self::Rtp(packet) if packet.replaced.is_none() => packet.wire.clone(),
+            Self::Rtp(_) => {
+                let mut out = Vec::with_capacity(self.size());
+                self.write_to(&mut out);
+                out.into()
+            }
+            Self::Rtcp(packet) => packet.bytes.clone(),
+            Self::Malformed(_, bytes) => bytes.clone(),
+        }
+    }
+
+    pub(crate) fn attributes(&self) -> &Attributes {
+        match self {
+            Self::Rtp(packet) => &packet.attributes,
+            Self::Rtcp(packet) => &packet.attributes,
+            Self::Malformed(..) => &Attributes::NONE,
+        }
+    }
+
+    pub(crate) fn set_attributes(&mut self, attributes: Attributes) {
+        match self {
+            Self::Rtp(packet) => packet.attributes = attributes,
+            Self::Rtcp(packet) => packet.attributes = attributes,
+            Self::Malformed(..) => {}
+        }
+    }
+}
+
+impl From<RtpPacket> for Packet {
+    fn from(packet: RtpPacket) -> Self {
+        Self::Rtp(packet)
+    }
+}
+
+impl From<RtcpPacket> for Packet {
+    fn from(packet: RtcpPacket) -> Self {
+        Self::Rtcp(packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(first: u8, rest: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first, 0x80 | 96, 0x12, 0x34, 0, 0, 0, 9, 0, 0, 0, 7];
+        bytes.extend_from_slice(rest);
+        bytes
+    }
+
+    #[test]
+    fn rfc_3550_5_1_the_header_ends_after_csrcs_and_extension() {
+        let bytes = packet(0x80 | 0x10 | 2, &[1, 1, 1, 1, 2, 2, 2, 2, 0xbe, 0xde, 0, 1, 0x10, 7, 0, 0, 42]);
+        let parsed = RtpPacket::parse(bytes.into()).unwrap();
+        assert_eq!(parsed.header().len(), 28);
+        assert_eq!(parsed.payload(), [42][..]);
+        assert_eq!((parsed.ssrc(), parsed.sequence_number(), parsed.timestamp()), (7, 0x1234, 9));
+        assert_eq!((parsed.payload_type(), parsed.marker()), (96, true));
+    }
+
+    #[test]
+    fn rfc_3550_5_1_what_is_short_or_lies_is_refused() {
+        for (bytes, error) in [
+            (packet(0x80, &[])[..11].to_vec(), RtpError::Short { have: 11, need: 12 }),
+            (packet(0x40, &[]), RtpError::Version(1)),
+            (packet(0x8f, &[0; 8]), RtpError::Short { have: 20, need: 72 }),
+            (packet(0x90, &[0xbe, 0xde, 0xff, 0xff]), RtpError::Short { have: 16, need: 16 + 4 * 0xffff }),
+            (packet(0xa0, &[0]), RtpError::Padding(0, 1)),
+            (packet(0xa0, &[9, 3]), RtpError::Padding(3, 2)),
+        ] {
+            assert_eq!(RtpPacket::parse(bytes.into()).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn a_replaced_header_leaves_the_payload_shared() {
+        let mut parsed = RtpPacket::parse(packet(0x80, b"media").into()).unwrap();
+        let payload = parsed.payload();
+        let mut header = parsed.header().to_vec();
+        header[3] = 0x35;
+        parsed.set_header(&header).unwrap();
+        assert_eq!(parsed.payload().as_ptr(), payload.as_ptr());
+        assert_eq!(parsed.sequence_number(), 0x1235);
+        assert_eq!(parsed.size(), 17);
+        assert!(parsed.set_header(&header[..11]).is_err());
+        header.push(0);
+        assert!(parsed.set_header(&header).is_err());
+    }
+
+    #[test]
+    fn what_goes_before_the_payload_leaves_it_shared() {
+        let mut packet = RtpPacket::parse(packet(0x80, b"media").into()).unwrap();
+        let media = packet.payload_parts()[1].as_ptr();
+        packet.put_before_payload(b"os");
+        assert_eq!(packet.payload(), b"osmedia"[..]);
+        let header = [packet.header(), &[]].concat();
+        packet.set_header(&header).unwrap();
+        assert_eq!(packet.payload_parts()[1].as_ptr(), media);
+        let bytes = Packet::Rtp(packet.clone()).to_bytes();
+        assert_eq!((bytes.len(), &bytes[12..]), (packet.size(), &b"osmedia"[..]));
+    }
+
+    #[test]
+    fn rfc_4588_4_a_retransmission_becomes_the_packet_that_was_lost() {
+        let rtx = RtpPacket::parse(packet(0x80, &[0xab, 0xcd, 1, 2, 3]).into()).unwrap();
+        let original = rtx.unwrap_rtx(0x1111, 100).unwrap();
+        assert_eq!((original.ssrc(), original.payload_type(), original.sequence_number()), (0x1111, 100, 0xabcd));
+        assert_eq!(original.payload(), [1, 2, 3][..]);
+        assert!(original.repaired() && original.marker());
+        let probe = RtpPacket::parse(packet(0xa0, &[0, 0, 3]).into()).unwrap();
+        assert!(probe.unwrap_rtx(0x1111, 100).is_none());
+    }
+}

@@ -1,0 +1,513 @@
+//! Plugins: loading a component, and what it says about itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::Serialize;
+use sha2::Digest as _;
+use wasmtime::component::{Component, InstancePre};
+
+use crate::bindings::{BatchLaneIndices, InterceptorIndices, describe};
+use crate::chain::Limits;
+use crate::engine::Engine;
+use crate::fault::Fault;
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::survey::{self, Survey, SurveyError};
+use crate::time::{Instant, WallClock};
+
+/// The version of the contract that this host speaks.
+pub const CONTRACT: &str = "0.1.0";
+
+/// The sha256 of a component's bytes: what a plugin is known by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of a component.
+    pub fn of(component: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(component).into())
+    }
+
+    /// The digest's bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What an operator allows a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Grants {
+    /// Send RTP of its own.
+    pub emit_rtp: bool,
+    /// Send RTCP of its own.
+    pub emit_rtcp: bool,
+    /// See payloads.
+    pub read_media: bool,
+    /// Ask for the wall clock.
+    pub wall_clock: bool,
+    /// Ask for random numbers, from the session's seed.
+    pub randomness: bool,
+    /// Import WASI for its language's runtime: no files, no network, no environment; its output goes to the log.
+    pub wasi: bool,
+}
+
+impl Grants {
+    /// Nothing: a plugin that looks at headers and publishes what it sees.
+    pub const NONE: Self = Self {
+        emit_rtp: false,
+        emit_rtcp: false,
+        read_media: false,
+        wall_clock: false,
+        randomness: false,
+        wasi: false,
+    };
+
+    /// Everything.
+    pub const ALL: Self =
+        Self { emit_rtp: true, emit_rtcp: true, read_media: true, wall_clock: true, randomness: true, wasi: true };
+
+    /// The grants' names, as in configurations.
+    pub const NAMES: [&str; 6] = ["emit-rtp", "emit-rtcp", "read-media", "wall-clock", "randomness", "wasi"];
+
+    /// The grant with this name, to set.
+    pub fn by_name(&mut self, name: &str) -> Option<&mut bool> {
+        Some(match name {
+            "emit-rtp" => &mut self.emit_rtp,
+            "emit-rtcp" => &mut self.emit_rtcp,
+            "read-media" => &mut self.read_media,
+            "wall-clock" => &mut self.wall_clock,
+            "randomness" => &mut self.randomness,
+            "wasi" => &mut self.wasi,
+            _ => return None,
+        })
+    }
+
+    /// The names of what is in `self` and not in `granted`.
+    fn beyond(mut self, mut granted: Self) -> Vec<&'static str> {
+        let has = |grants: &mut Self, name| grants.by_name(name).is_some_and(|grant| *grant);
+        Self::NAMES.into_iter().filter(|name| has(&mut self, name) && !has(&mut granted, name)).collect()
+    }
+}
+
+impl Default for Grants {
+    /// What the standard plugins need: everything but media and WASI.
+    fn default() -> Self {
+        Self { read_media: false, wasi: false, ..Self::ALL }
+    }
+}
+
+/// A plugin's station in a chain, in order from the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Remembers what was sent, for congestion control.
+    SendHistory,
+    /// Numbers what is sent.
+    Numbering,
+    /// Decides when packets are sent.
+    Pacing,
+    /// Answers requests for lost packets.
+    Retransmission,
+    /// Adds repair packets.
+    RepairEncoding,
+    /// Restores lost packets from repair packets.
+    RepairDecoding,
+    /// Asks for lost packets.
+    LossDetection,
+    /// Tells the peer when packets arrived.
+    ArrivalFeedback,
+    /// RTCP sender and receiver reports.
+    Reports,
+    /// Requests to the peer's encoder.
+    EncoderRequests,
+    /// Puts packets in order for playout.
+    Playout,
+    /// Works anywhere.
+    Anywhere,
+}
+
+impl Place {
+    /// Why this station belongs closer to the wire than `other`, which is further out in [`Place`]'s order.
+    pub(crate) fn why_closer_than(self, other: Self) -> &'static str {
+        match (self, other) {
+            (Self::Numbering, _) => "what is added between them leaves unnumbered",
+            (Self::Pacing, _) => "what is added between them leaves unpaced",
+            (Self::SendHistory, _) => "what is added between them is not remembered",
+            (Self::Retransmission, _) => "repair made between them would not be kept for retransmission",
+            (Self::RepairEncoding | Self::RepairDecoding, _) => "losses would be asked for before repair is tried",
+            (_, Self::Playout) => "packets would be recorded when they are played, not when they arrive",
+            _ => "the usual order from the wire is the other way round",
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = format!("{self:?}");
+        for (at, letter) in name.char_indices() {
+            let separator = if at > 0 && letter.is_uppercase() { "-" } else { "" };
+            write!(f, "{separator}{}", letter.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// One key of a plugin's configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConfigOption {
+    /// The key.
+    pub key: String,
+    /// What it does.
+    pub summary: String,
+    /// Its unit; empty where there is none.
+    pub unit: String,
+    /// The default, JSON.
+    pub default: String,
+    /// What is allowed.
+    pub allowed: String,
+    /// Where the default comes from.
+    pub source: String,
+}
+
+/// What a plugin says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// One line.
+    pub summary: String,
+    /// Its station in a chain.
+    pub place: Place,
+    /// What it wants to be granted. `wasi` follows from its imports.
+    pub wants: Grants,
+    /// Its configuration.
+    pub options: Vec<ConfigOption>,
+}
+
+/// How packets reach a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lane {
+    /// A call per packet.
+    Typed,
+    /// A call per burst.
+    Batched,
+}
+
+/// Why a component is not a plugin that this host runs.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is not a component, or not one of this contract.
+    #[error(transparent)]
+    Survey(#[from] SurveyError),
+    /// It is larger than the operator allows.
+    #[error("the component has {have} {what}, and at most {limit} are compiled")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        have: usize,
+        /// How much is allowed.
+        limit: usize,
+    },
+    /// It imports what the contract does not have.
+    #[error("the component imports {}, which this host does not offer", .0.join(", "))]
+    UnknownImports(Vec<String>),
+    /// It wants what the operator has not granted.
+    #[error("the plugin {name} wants {}, which it is not granted; grant it to this plugin if you trust it with that", .missing.join(", "))]
+    NotGranted {
+        /// The plugin.
+        name: String,
+        /// The grants that are missing.
+        missing: Vec<&'static str>,
+    },
+    /// It imports an interface that its description does not want.
+    #[error("the plugin {name} imports {import} without wanting it in its description")]
+    Unwanted {
+        /// The plugin.
+        name: String,
+        /// The import.
+        import: String,
+    },
+    /// It does not compile, or its functions have other types than the contract's.
+    #[error("the component does not compile or fit the contract: {0}")]
+    Compile(String),
+    /// It failed while describing itself.
+    #[error("the plugin fails to describe itself: {0}")]
+    Describe(String),
+    /// What it says about itself cannot be.
+    #[error("the plugin describes itself wrongly: {0}")]
+    Description(String),
+}
+
+/// A loaded plugin, compiled and checked, not yet running. A copy costs a reference count.
+#[derive(Clone)]
+pub struct Plugin(Arc<Inner>);
+
+struct Inner {
+    code: Arc<Code>,
+    description: Description,
+    survey: Survey,
+    digest: Digest,
+    size: usize,
+    faults: AtomicU32,
+}
+
+/// A component compiled and linked: what an instance is made from.
+pub(crate) struct Code {
+    pub(crate) engine: Engine,
+    /// What the operator granted, for what is asked for at run time.
+    pub(crate) granted: Grants,
+    pub(crate) pre: InstancePre<Guest>,
+    pub(crate) typed: InterceptorIndices,
+    pub(crate) batched: Option<BatchLaneIndices>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} ({})", self.name(), self.version(), self.0.digest)
+    }
+}
+
+/// Faults of one version, over all sessions, after which it is not started again.
+pub(crate) const QUARANTINE: u32 = 20;
+
+impl Plugin {
+    /// Compiles a component, or takes its code from the cache, and asks it for its description. Refuses what is not a
+    /// component of this contract and what wants more than `granted`. Takes time: not for a thread that carries media.
+    pub fn load(engine: &Engine, component: &[u8], granted: &Grants) -> Result<Self, LoadError> {
+        let limits = engine.0.config.compile;
+        let bounded = |what, have: usize, limit: usize| {
+            if have > limit { Err(LoadError::TooLarge { what, have, limit }) } else { Ok(()) }
+        };
+        bounded("bytes", component.len(), limits.bytes)?;
+        let survey = survey::survey(component)?;
+        bounded("functions", survey.functions as usize, limits.functions as usize)?;
+        bounded("modules", survey.modules as usize, limits.modules as usize)?;
+        if !survey.unknown_imports.is_empty() {
+            return Err(LoadError::UnknownImports(survey.unknown_imports));
+        }
+        let digest = Digest::of(component);
+        if survey.imports_wasi && !granted.wasi {
+            let name = format!("with digest {digest}");
+            return Err(LoadError::NotGranted { name, missing: vec!["wasi"] });
+        }
+        let refuse = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
+        let compiled = compile(engine, component, digest).map_err(refuse)?;
+        let linker = if survey.imports_wasi { &engine.0.with_wasi } else { &engine.0.contract };
+        let pre = linker.instantiate_pre(&compiled).map_err(refuse)?;
+        let typed = InterceptorIndices::new(&pre).map_err(refuse)?;
+        let batched = survey.batched.then(|| BatchLaneIndices::new(&pre)).transpose().map_err(refuse)?;
+        let code = Arc::new(Code { engine: engine.clone(), granted: *granted, pre, typed, batched });
+        let description = admit(describe(&code)?, &survey, *granted)?;
+        let faults = AtomicU32::new(0);
+        Ok(Self(Arc::new(Inner { code, description, survey, digest, size: component.len(), faults })))
+    }
+
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
+        &self.0.description.name
+    }
+
+    /// The plugin's version.
+    pub fn version(&self) -> &str {
+        &self.0.description.version
+    }
+
+    /// What it says about itself.
+    pub fn description(&self) -> &Description {
+        &self.0.description
+    }
+
+    /// The sha256 of its component.
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    /// Bytes of its component.
+    pub fn size(&self) -> usize {
+        self.0.size
+    }
+
+    /// The interfaces it imports.
+    pub fn imports(&self) -> &[String] {
+        &self.0.survey.imports
+    }
+
+    /// How packets reach it.
+    pub fn lane(&self) -> Lane {
+        if self.0.code.batched.is_some() { Lane::Batched } else { Lane::Typed }
+    }
+
+    /// The same plugin, run in the typed lane: a call per packet, by the same contract. For comparing the lanes.
+    pub fn in_typed_lane(&self) -> Self {
+        let Inner { code, description, survey, digest, size, .. } = &*self.0;
+        let Code { engine, granted, pre, typed, .. } = &**code;
+        let (engine, pre, typed) = (engine.clone(), pre.clone(), typed.clone());
+        let code = Code { engine, granted: *granted, pre, typed, batched: None };
+        Self(Arc::new(Inner {
+            code: Arc::new(code),
+            description: description.clone(),
+            survey: survey.clone(),
+            digest: *digest,
+            size: *size,
+            faults: AtomicU32::new(0),
+        }))
+    }
+
+    /// Whether it may see payloads.
+    pub fn reads_media(&self) -> bool {
+        self.0.description.wants.read_media
+    }
+
+    pub(crate) fn code(&self) -> &Arc<Code> {
+        &self.0.code
+    }
+
+    /// Whether this version has failed so often that it is not started again.
+    pub fn quarantined(&self) -> bool {
+        self.0.faults.load(Ordering::Relaxed) >= QUARANTINE
+    }
+
+    /// Lets a quarantined version be started again.
+    pub fn lift_quarantine(&self) {
+        self.0.faults.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts a fault; true when this one puts the version into quarantine.
+    pub(crate) fn count_fault(&self) -> bool {
+        self.0.faults.fetch_add(1, Ordering::Relaxed) + 1 == QUARANTINE
+    }
+}
+
+/// Checks the description against the imports and the grants.
+fn admit(mut said: Description, survey: &Survey, granted: Grants) -> Result<Description, LoadError> {
+    let name = said.name.clone();
+    for import in &survey.imports {
+        let grant = match survey::interface(import) {
+            Some("random") => "randomness",
+            Some(interface) => interface,
+            None => continue,
+        };
+        if said.wants.by_name(grant).is_some_and(|wanted| !*wanted) {
+            return Err(LoadError::Unwanted { name, import: import.clone() });
+        }
+    }
+    said.wants.wasi = survey.imports_wasi;
+    match said.wants.beyond(granted) {
+        missing if missing.is_empty() => Ok(said),
+        missing => Err(LoadError::NotGranted { name, missing }),
+    }
+}
+
+fn compile(engine: &Engine, bytes: &[u8], digest: Digest) -> wasmtime::Result<Component> {
+    let Some(cache) = &engine.0.config.cache else { return Component::from_binary(&engine.0.wasmtime, bytes) };
+    let name = format!("{digest}-{:016x}", engine.fingerprint());
+    if let Some(code) = cache.load(&name)
+        && let Some(component) = trusted(engine, &code)
+    {
+        return Ok(component);
+    }
+    let component = Component::from_binary(&engine.0.wasmtime, bytes)?;
+    if let Err(error) = cache.store(&name, &component.serialize()?) {
+        tracing::warn!(%digest, %error, "compiled code is not cached");
+    }
+    Ok(component)
+}
+
+/// Code that the cache has authenticated as this host's own.
+#[expect(unsafe_code, reason = "the cache's key authenticates what this host itself compiled and wrote")]
+fn trusted(engine: &Engine, code: &[u8]) -> Option<Component> {
+    // SAFETY: `code` is what `Component::serialize` gave under the same wasmtime, settings and processor (they are part
+    // of the name that the cache's key authenticates), byte for byte.
+    unsafe { Component::deserialize(&engine.0.wasmtime, code) }.ok()
+}
+
+fn describe(code: &Arc<Code>) -> Result<Description, LoadError> {
+    let failed = |fault: Fault| LoadError::Describe(format!("{}: {}", fault.kind, fault.message));
+    let said = Instance::new(code, Limits::default(), WallClock::default(), Instant::ZERO)
+        .and_then(|mut instance| instance.describe())
+        .map_err(failed)?;
+    let word = |what: &str, text: &str| {
+        if !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Ok(());
+        }
+        let shown: String = text.chars().take(80).collect();
+        let allowed = "1 to 64 visible ASCII characters without spaces are allowed";
+        Err(LoadError::Description(format!("its {what} is {shown:?}; {allowed}")))
+    };
+    word("name", &said.name)?;
+    word("version", &said.version)?;
+    if said.summary.len() > 1000 || said.options.len() > 256 {
+        let allowed = "a summary has at most 1000 bytes, and there are at most 256 options";
+        return Err(LoadError::Description(allowed.to_owned()));
+    }
+    Ok(said.into())
+}
+
+impl From<describe::Description> for Description {
+    fn from(said: describe::Description) -> Self {
+        use describe::{Place as Said, Wants};
+        let wants = |flag| said.wants.contains(flag);
+        Self {
+            wants: Grants {
+                emit_rtp: wants(Wants::EMIT_RTP),
+                emit_rtcp: wants(Wants::EMIT_RTCP),
+                read_media: wants(Wants::READ_MEDIA),
+                wall_clock: wants(Wants::WALL_CLOCK),
+                randomness: wants(Wants::RANDOMNESS),
+                wasi: false,
+            },
+            name: said.name,
+            version: said.version,
+            summary: said.summary,
+            place: match said.place {
+                Said::SendHistory => Place::SendHistory,
+                Said::Numbering => Place::Numbering,
+                Said::Pacing => Place::Pacing,
+                Said::Retransmission => Place::Retransmission,
+                Said::RepairEncoding => Place::RepairEncoding,
+                Said::RepairDecoding => Place::RepairDecoding,
+                Said::LossDetection => Place::LossDetection,
+                Said::ArrivalFeedback => Place::ArrivalFeedback,
+                Said::Reports => Place::Reports,
+                Said::EncoderRequests => Place::EncoderRequests,
+                Said::Playout => Place::Playout,
+                Said::Anywhere => Place::Anywhere,
+            },
+            options: said
+                .options
+                .into_iter()
+                .map(|option| ConfigOption {
+                    key: option.key,
+                    summary: option.summary,
+                    unit: option.unit,
+                    default: option.default_value,
+                    allowed: option.allowed,
+                    source: option.source,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! RTCP as the host needs it: checking compounds, and merging what one tick brings into compounds within the MTU.
+
+use bytes::Bytes;
+
+/// How outgoing RTCP is packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RtcpMode {
+    /// Each datagram begins with a report and has the SDES CNAME (RFC 3550, 6.1).
+    #[default]
+    Compound,
+    /// Any packets may stand alone (RFC 5506), where both peers have agreed to it.
+    ReducedSize,
+}
+
+/// Why bytes are not an RTCP compound (RFC 3550, A.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RtcpError {
+    /// Fewer than four bytes where a packet should begin.
+    #[error("{0} bytes where an RTCP packet should begin")]
+    Short(usize),
+    /// Another version than 2.
+    #[error("RTCP version {0}; only 2 is known")]
+    Version(u8),
+    /// A packet type outside the range of RTCP (RFC 5761, 4).
+    #[error("RTCP packet type {0}; 192 to 223 are known")]
+    Type(u8),
+    /// A packet says that it is longer than what there is.
+    #[error("an RTCP packet of {need} bytes in {have}")]
+    Length {
+        /// Bytes that the packet says it has.
+        need: usize,
+        /// Bytes there are.
+        have: usize,
+    },
+    /// More than a datagram holds.
+    #[error("{0} bytes; an RTCP compound has at most 65535")]
+    Long(usize),
+}
+
+const SENDER_REPORT: u8 = 200;
+const RECEIVER_REPORT: u8 = 201;
+const SOURCE_DESCRIPTION: u8 = 202;
+
+/// The packets of a compound, one after the other, until the end or an error.
+fn packets(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], RtcpError>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (packet, after) = match split_first(rest) {
+            Ok(parts) => parts,
+            Err(error) => {
+                rest = &[];
+                return Some(Err(error));
+            }
+        };
+        rest = after;
+        Some(Ok(packet))
+    })
+}
+
+fn split_first(bytes: &[u8]) -> Result<(&[u8], &[u8]), RtcpError> {
+    let [first, kind, high, low, ..] = *bytes else { return Err(RtcpError::Short(bytes.len())) };
+    if first >> 6 != 2 {
+        return Err(RtcpError::Version(first >> 6));
+    }
+    if !(192..=223).contains(&kind) {
+        return Err(RtcpError::Type(kind));
+    }
+    let need = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+    if need > bytes.len() {
+        return Err(RtcpError::Length { need, have: bytes.len() });
+    }
+    Ok(bytes.split_at(need))
+}
+
+/// Checks that the packets' lengths add up to the whole. Reduced-size compounds are welcome (RFC 5506).
+pub(crate) fn check(bytes: &[u8]) -> Result<(), RtcpError> {
+    if bytes.len() > usize::from(u16::MAX) {
+        return Err(RtcpError::Long(bytes.len()));
+    }
+    if bytes.is_empty() {
+        return Err(RtcpError::Short(0));
+    }
+    packets(bytes).try_for_each(|packet| packet.map(drop))
+}
+
+/// Bytes of the largest packet of a compound that `check` has accepted.
+pub(crate) fn largest(bytes: &[u8]) -> usize {
+    packets(bytes).map_while(Result::ok).map(<[u8]>::len).max().unwrap_or(0)
+}
+
+/// Who speaks, for the parts of a compound that the host adds.
+#[derive(Clone, Debug)]
+pub(crate) struct Speaker {
+    pub(crate) mode: RtcpMode,
+    pub(crate) mtu: usize,
+    pub(crate) ssrc: u32,
+    pub(crate) cname: String,
+}
+
+/// Merges what one tick brought into as few datagrams as the MTU allows. Within each, sender and receiver reports come
+/// first and SDES second (RFC 3550, 6.1); the rest keeps its order. A packet that leaves no room for them goes without.
+pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> Vec<Bytes> {
+    let compound = speaker.mode == RtcpMode::Compound;
+    let description = if compound { sdes(speaker) } else { Vec::new() };
+    let budget = speaker.mtu.saturating_sub(description.len());
+    let mut packets: Vec<&[u8]> = tick.iter().flat_map(|bytes| packets(bytes)).map_while(Result::ok).collect();
+    packets.sort_by_key(|packet| match packet[1] {
+        SENDER_REPORT | RECEIVER_REPORT => 0,
+        SOURCE_DESCRIPTION => 1,
+        _ => 2,
+    });
+    let mut datagrams = Vec::new();
+    let mut datagram: Vec<u8> = Vec::new();
+    for packet in packets {
+        if !datagram.is_empty() && datagram.len() + packet.len() > budget {
+            datagrams.push(finish(&mut datagram, &description, speaker.mtu));
+        }
+        let report = empty_receiver_report(speaker.ssrc);
+        if datagram.is_empty() && compound && !is_report(packet) && report.len() + packet.len() <= speaker.mtu {
+            datagram.extend_from_slice(&report);
+        }
+        datagram.extend_from_slice(packet);
+    }
+    if !datagram.is_empty() {
+        datagrams.push(finish(&mut datagram, &description, speaker.mtu));
+    }
+    datagrams
+}
+
+/// Takes the datagram, with `description` behind its reports unless it has an SDES already, or no room for one.
+fn finish(datagram: &mut Vec<u8>, description: &[u8], mtu: usize) -> Bytes {
+    let kinds = || packets(datagram).map_while(Result::ok);
+    let fits = datagram.len() + description.len() <= mtu;
+    if fits && !kinds().any(|packet| packet[1] == SOURCE_DESCRIPTION) {
+        let at: usize = kinds().take_while(|packet| is_report(packet)).map(<[u8]>::len).sum();
+        datagram.splice(at..at, description.iter().copied());
+    }
+    std::mem::take(datagram).into()
+}
+
+fn is_report(packet: &[u8]) -> bool {
+    matches!(packet[1], SENDER_REPORT | RECEIVER_REPORT)
+}
+
+/// RFC 3550, 6.4.2: a receiver report without blocks stands where there is nothing to report.
+fn empty_receiver_report(ssrc: u32) -> [u8; 8] {
+    let ssrc = ssrc.to_be_bytes();
+    [0x80, RECEIVER_REPORT, 0, 1, ssrc[0], ssrc[1], ssrc[2], ssrc[3]]
+}
+
+/// RFC 3550, 6.5: one chunk with the CNAME.
+fn sdes(speaker: &Speaker) -> Vec<u8> {
+    const CNAME: u8 = 1;
+    let name = &speaker.cname.as_bytes()[..speaker.cname.floor_char_boundary(255)];
+    let mut packet = vec![0x81, SOURCE_DESCRIPTION, 0, 0];
+    packet.extend_from_slice(&speaker.ssrc.to_be_bytes());
+    packet.extend_from_slice(&[CNAME, name.len() as u8]);
+    packet.extend_from_slice(name);
+    // At least one zero byte ends the chunk, and zeroes fill its last word.
+    packet.resize((packet.len() + 4) & !3, 0);
+    let words = (packet.len() / 4 - 1) as u16;
+    packet[2..4].copy_from_slice(&words.to_be_bytes());
+    packet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(kind: u8, words: u16) -> Bytes {
+        let mut bytes = vec![0x80, kind];
+        bytes.extend_from_slice(&words.to_be_bytes());
+        bytes.resize(4 + 4 * usize::from(words), 7);
+        bytes.into()
+    }
+
+    fn speaker(mode: RtcpMode, mtu: usize) -> Speaker {
+        Speaker { mode, mtu, ssrc: 0x0102_0304, cname: "a@b".into() }
+    }
+
+    fn kinds(datagrams: &[Bytes]) -> Vec<Vec<u8>> {
+        datagrams.iter().map(|bytes| packets(bytes).map(|packet| packet.unwrap()[1]).collect()).collect()
+    }
+
+    #[test]
+    fn rfc_3550_a_2_lengths_must_add_up() {
+        assert_eq!(check(&[]), Err(RtcpError::Short(0)));
+        assert_eq!(check(&packet(201, 1)[..6]), Err(RtcpError::Length { need: 8, have: 6 }));
+        assert_eq!(check(&[0x80, 201, 0, 0, 0x80]), Err(RtcpError::Short(1)));
+        assert_eq!(check(&[0x40, 201, 0, 0]), Err(RtcpError::Version(1)));
+        assert_eq!(check(&[0x80, 96, 0, 0]), Err(RtcpError::Type(96)));
+        assert_eq!(check(&[packet(201, 1), packet(205, 3)].concat()), Ok(()));
+    }
+
+    #[test]
+    fn rfc_3550_6_1_a_compound_begins_with_a_report_and_has_sdes() {
+        let merged = merge(&[packet(205, 2), packet(201, 7), packet(200, 6)], &speaker(RtcpMode::Compound, 1200));
+        assert_eq!(kinds(&merged), [[201, 200, 202, 205]]);
+        let merged = merge(&[packet(205, 2)], &speaker(RtcpMode::Compound, 1200));
+        assert_eq!(kinds(&merged), [[201, 202, 205]]);
+        assert!(check(&merged[0]).is_ok());
+        let merged = merge(&[packet(202, 3), packet(205, 2), packet(201, 1)], &speaker(RtcpMode::Compound, 1200));
+        assert_eq!(kinds(&merged), [[201, 202, 205]]);
+    }
+
+    #[test]
+    fn rfc_5506_reduced_size_adds_nothing() {
+        let merged = merge(&[packet(205, 2), packet(206, 2)], &speaker(RtcpMode::ReducedSize, 1200));
+        assert_eq!(kinds(&merged), [[205, 206]]);
+    }
+
+    #[test]
+    fn a_tick_that_exceeds_the_mtu_becomes_several_datagrams() {
+        let tick: Vec<_> = (0..10).map(|_| packet(205, 9)).collect();
+        for mode in [RtcpMode::Compound, RtcpMode::ReducedSize] {
+            let merged = merge(&tick, &speaker(mode, 100));
+            assert!(merged.iter().all(|datagram| datagram.len() <= 100 && check(datagram).is_ok()));
+            let feedback = kinds(&merged).concat().into_iter().filter(|kind| *kind == 205).count();
+            assert_eq!(feedback, 10);
+        }
+        assert_eq!(merge(&[packet(205, 100)], &speaker(RtcpMode::ReducedSize, 100)).len(), 1);
+    }
+}

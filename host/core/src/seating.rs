@@ -1,0 +1,441 @@
+//! Seating plugins: finding them an instance, making their session's interceptor in it, offering it the streams, and the
+//! way back. A member is prepared apart and installed only when all of that has worked.
+
+use std::sync::Arc;
+
+use crate::binding::{Access, Binding};
+use crate::chain::{Isolation, MemberSpec};
+use crate::fault::Fault;
+use crate::guest::{Bound, Seat};
+use crate::history::History;
+use crate::instance::Instance;
+use crate::session::{Action, Direction, Hop, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
+use crate::shard::{BindError, ChainError, Shard};
+use crate::stream::StreamInfo;
+use crate::time::Instant;
+
+/// Most members of a chain.
+const MAX_MEMBERS: usize = 64;
+
+/// A member that is ready to take its place. What its calls brought about waits in its instance.
+pub(crate) struct Prepared {
+    pub(crate) instance: InstanceId,
+    pub(crate) seat: u32,
+    pub(crate) streams: Vec<(StreamId, u32, Binding)>,
+    rtcp: (Access, Access),
+    shared: bool,
+}
+
+/// Why a member could not be seated.
+pub(crate) enum Failed {
+    /// The plugin refuses, or the host does.
+    Refused(ChainError),
+    /// The plugin failed; its instance is gone already, and all sessions in it, this one too, have been seen to.
+    Fault(Fault),
+}
+
+impl Failed {
+    pub(crate) fn into_error(self, plugin: &str) -> ChainError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Fault(fault) => ChainError::fault(plugin.to_owned(), &fault),
+        }
+    }
+}
+
+impl Shard {
+    /// Adds a member to a session's chain at `index`.
+    pub(crate) fn add_member(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        index: usize,
+        spec: MemberSpec,
+    ) -> Result<(), ChainError> {
+        let session = self.sessions.get_mut(id).ok_or(ChainError::NoSession)?;
+        let members = session.members.len();
+        if index > members || members >= MAX_MEMBERS {
+            return Err(ChainError::NoMember { index, members });
+        }
+        let number = session.next_member;
+        session.next_member += 1;
+        let prepared = self
+            .prepare(now, id, number, &spec, None, false)
+            .map_err(|failed| failed.into_error(spec.plugin.name()))?;
+        let streams = self.streams_of(id);
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.members.insert(index, Member::new(number, spec));
+        }
+        for stream in streams {
+            if let Some(stream) = self.streams.get_mut(stream) {
+                stream.hops.insert(index, Hop::default());
+            }
+        }
+        self.install(now, id, index, prepared);
+        Ok(())
+    }
+
+    /// The streams of a session, each once.
+    pub(crate) fn streams_of(&self, id: SessionId) -> Vec<StreamId> {
+        let Some(session) = self.sessions.get(id) else { return Vec::new() };
+        let mut streams: Vec<StreamId> =
+            session.local.iter().chain(&session.remote).map(|(_, stream)| *stream).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        streams
+    }
+
+    fn instance_for(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        spec: &MemberSpec,
+        alone: bool,
+    ) -> Result<(InstanceId, bool), Fault> {
+        let tenant = self.sessions.get(id).map(|session| session.tenant).unwrap_or_default();
+        let granted = spec.plugin.code().granted;
+        let key = (tenant, spec.plugin.digest(), spec.plugin.lane(), granted, spec.limits);
+        let shared = spec.isolation() == Isolation::Tenant && !alone;
+        if shared
+            && let Some(found) = self.shared.get(&key).copied()
+            && let Some(instance) = self.instances.get(found)
+            && instance.guest().seats.len() < spec.limits.sessions
+        {
+            self.flush(now, found);
+            // The batch may have ended it.
+            if self.instances.contains_key(found) {
+                return Ok((found, true));
+            }
+        }
+        let instance = Instance::new(spec.plugin.code(), spec.limits, self.config.wall_clock, now)?;
+        let instance = self.instances.insert(Box::new(instance));
+        if shared {
+            self.shared.insert(key, instance);
+        }
+        Ok((instance, shared))
+    }
+
+    /// Makes the interceptor of a session's member, with all of the session's streams offered to it.
+    pub(crate) fn prepare(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        number: u32,
+        spec: &MemberSpec,
+        state: Option<&[u8]>,
+        alone: bool,
+    ) -> Result<Prepared, Failed> {
+        let plugin = || spec.plugin.name().to_owned();
+        if spec.plugin.quarantined() {
+            return Err(Failed::Refused(ChainError::Quarantined { plugin: plugin() }));
+        }
+        let owner = Owner { session: id, member: number };
+        let (instance, shared) = match self.instance_for(now, id, spec, alone) {
+            Ok(found) => found,
+            Err(fault) => {
+                self.punish(now, owner, fault.clone());
+                return Err(Failed::Fault(fault));
+            }
+        };
+        let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
+        let info = session.info.clone();
+        let seat = Seat { owner, mtu: info.mtu, wake: None, resource: None, metrics: Vec::new(), oversize: 0 };
+        let streams = self.streams_of(id);
+        let Some(running) = self.instances.get_mut(instance) else {
+            return Err(Failed::Refused(ChainError::NoSession));
+        };
+        let seat = match running.create(now, seat, &info, &spec.config, state) {
+            Ok(Ok(seat)) => seat,
+            Ok(Err(refusal)) => {
+                self.withdraw(now, instance, None);
+                return Err(Failed::Refused(ChainError::refused(plugin(), refusal)));
+            }
+            Err(fault) => return Err(self.failed(now, instance, owner, fault)),
+        };
+        let rtcp = match running.bind_rtcp(now, seat) {
+            Ok(Ok(access)) => access,
+            Ok(Err(refusal)) => {
+                self.withdraw(now, instance, Some(seat));
+                return Err(Failed::Refused(ChainError::refused(plugin(), refusal)));
+            }
+            Err(fault) => return Err(self.failed(now, instance, owner, fault)),
+        };
+        let mut prepared = Prepared { instance, seat, streams: Vec::with_capacity(streams.len()), rtcp, shared };
+        for stream in streams {
+            match self.offer(now, instance, seat, stream, spec) {
+                Ok((handle, binding)) => prepared.streams.push((stream, handle, binding)),
+                Err(Failed::Refused(error)) => {
+                    self.withdraw(now, instance, Some(seat));
+                    return Err(Failed::Refused(error));
+                }
+                Err(Failed::Fault(fault)) => return Err(self.failed(now, instance, owner, fault)),
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn failed(&mut self, now: Instant, instance: InstanceId, owner: Owner, fault: Fault) -> Failed {
+        self.fail(now, instance, fault.clone(), Some(owner), None);
+        Failed::Fault(fault)
+    }
+
+    /// Takes back a member that was not installed: what it brought about is forgotten.
+    pub(crate) fn withdraw(&mut self, now: Instant, id: InstanceId, seat: Option<u32>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        if let Some(seat) = seat {
+            if let Err(fault) = instance.close(now, seat) {
+                return self.fail(now, id, fault, None, None);
+            }
+            instance.leave(seat);
+        }
+        let effects = instance.take_effects();
+        instance.reuse(effects);
+        self.drop_if_empty(id);
+    }
+
+    /// Offers a seated plugin a stream.
+    fn offer(
+        &mut self,
+        now: Instant,
+        id: InstanceId,
+        seat: u32,
+        stream: StreamId,
+        spec: &MemberSpec,
+    ) -> Result<(u32, Binding), Failed> {
+        let plugin = || spec.plugin.name().to_owned();
+        let refused =
+            |message: &str| Failed::Refused(ChainError::Refused { plugin: plugin(), message: message.to_owned() });
+        let (Some(known), Some(instance)) = (self.streams.get(stream), self.instances.get_mut(id)) else {
+            return Err(refused("the stream or the instance is gone"));
+        };
+        let bound = Bound {
+            stream,
+            seat,
+            local: known.local,
+            info: known.info.clone(),
+            access: Access::Pass,
+            history: None,
+            wake: None,
+        };
+        let Some(handle) = instance.guest_mut().streams.insert(bound) else {
+            return Err(refused("the instance has no number left for another stream"));
+        };
+        let binding = match instance.bind_stream(now, seat, handle).map_err(Failed::Fault)? {
+            Ok(binding) => binding,
+            Err(refusal) => {
+                instance.guest_mut().streams.remove(handle);
+                return Err(Failed::Refused(ChainError::refused(plugin(), refusal)));
+            }
+        };
+        if binding.access.sees_media() && !spec.plugin.reads_media() {
+            instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
+            return Err(refused("it binds whole packets, and its description does not want read-media"));
+        }
+        let binding = Binding { history: binding.history.min(spec.limits.history), ..binding };
+        if let Some(bound) = instance.guest_mut().streams.get_mut(handle) {
+            bound.access = binding.access;
+            bound.history = (binding.history > 0).then(|| History::new(binding.history));
+        }
+        Ok((handle, binding))
+    }
+
+    /// Gives a prepared member its place, and lets what it brought about take effect.
+    pub(crate) fn install(&mut self, now: Instant, id: SessionId, index: usize, prepared: Prepared) {
+        let Prepared { instance, seat, streams, rtcp, shared } = prepared;
+        let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) else { return };
+        member.state = MemberState::Running { shared };
+        member.instance = instance;
+        member.seat = seat;
+        member.seated_at = now;
+        member.saved = None;
+        member.rtcp_read.become_(rtcp.0.into(), false, instance, seat);
+        member.rtcp_write.become_(rtcp.1.into(), false, instance, seat);
+        for hop in [&mut member.unbound_read, &mut member.unbound_write] {
+            hop.become_(Action::Pass, false, instance, 0);
+        }
+        for (stream, handle, binding) in streams {
+            self.install_stream(id, index, instance, stream, handle, binding);
+        }
+        self.absorb(now, instance);
+    }
+
+    fn install_stream(
+        &mut self,
+        id: SessionId,
+        index: usize,
+        instance: InstanceId,
+        stream: StreamId,
+        handle: u32,
+        binding: Binding,
+    ) {
+        let Some(known) = self.streams.get_mut(stream) else { return };
+        let direction = Direction::of_stream(known.local);
+        if let Some(hop) = known.hops.get_mut(index) {
+            hop.become_(binding.access.into(), binding.history > 0, instance, handle);
+            hop.unbound = binding.unbound;
+        }
+        self.route_unbound(id, index, direction);
+    }
+
+    /// Shows packets of unknown SSRCs to a member under the first of its streams that asks for them.
+    fn route_unbound(&mut self, id: SessionId, index: usize, direction: Direction) {
+        let hops = self.streams_of(id).into_iter().filter_map(|stream| {
+            let stream = self.streams.get(stream)?;
+            stream.hops.get(index).filter(|hop| hop.unbound && Direction::of_stream(stream.local) == direction)
+        });
+        let hop = hops.min_by_key(|hop| hop.handle).copied().unwrap_or_default();
+        let member = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index));
+        if let Some(member) = member.filter(|member| member.running()) {
+            member.unbound(direction).become_(hop.action, false, hop.instance, hop.handle);
+        }
+    }
+
+    pub(crate) fn bind_stream(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        local: bool,
+        info: StreamInfo,
+    ) -> Result<StreamId, BindError> {
+        let session = self.sessions.get_mut(id).ok_or(ChainError::NoSession)?;
+        let members = session.members.len();
+        let ssrcs: Vec<u32> = info.ssrcs().collect();
+        let known = session.by_ssrc(local);
+        for (at, ssrc) in ssrcs.iter().enumerate() {
+            if known.binary_search_by_key(ssrc, |(known, _)| *known).is_ok() || ssrcs[..at].contains(ssrc) {
+                return Err(ChainError::SsrcTaken(*ssrc));
+            }
+        }
+        let stream = self.streams.insert(Stream {
+            session: id,
+            local,
+            info: Arc::new(info),
+            hops: vec![Hop::default(); members],
+        });
+        if let Some(session) = self.sessions.get_mut(id) {
+            let known = session.by_ssrc(local);
+            known.extend(ssrcs.iter().map(|ssrc| (*ssrc, stream)));
+            known.sort_unstable_by_key(|(ssrc, _)| *ssrc);
+        }
+        for index in 0..members {
+            if let Err(error) = self.bind_at(now, id, index, stream) {
+                self.end_stream(now, stream);
+                self.settle(now);
+                return Err(error);
+            }
+        }
+        self.settle(now);
+        Ok(stream)
+    }
+
+    /// Offers a stream to one member. A refusal is an error; a fault is seen to, and the stream goes on by the policy.
+    fn bind_at(&mut self, now: Instant, id: SessionId, index: usize, stream: StreamId) -> Result<(), BindError> {
+        let member = self.member_at(id, index)?;
+        let (instance, seat, number) = (member.instance, member.seat, member.number);
+        match member.state {
+            MemberState::Running { .. } => {}
+            MemberState::Displaced => {
+                if let Some(hop) = self.streams.get_mut(stream).and_then(|stream| stream.hops.get_mut(index)) {
+                    hop.become_(Action::Revive, false, instance, 0);
+                }
+                return Ok(());
+            }
+            MemberState::Bypassed | MemberState::Closed | MemberState::Restarting => return Ok(()),
+        }
+        let spec = member.spec.clone();
+        self.flush(now, instance);
+        match self.offer(now, instance, seat, stream, &spec) {
+            Ok((handle, binding)) => {
+                self.install_stream(id, index, instance, stream, handle, binding);
+                self.absorb(now, instance);
+                Ok(())
+            }
+            Err(Failed::Refused(error)) => {
+                // What it said while refusing, such as a log line, is heard.
+                self.absorb(now, instance);
+                Err(error)
+            }
+            Err(Failed::Fault(fault)) => {
+                self.fail(now, instance, fault, Some(Owner { session: id, member: number }), None);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn end_stream(&mut self, now: Instant, stream: StreamId) {
+        let Some(known) = self.streams.get(stream) else { return };
+        let (id, local, members) = (known.session, known.local, known.hops.len());
+        for index in 0..members {
+            let Some(hop) = self.streams.get(stream).and_then(|stream| stream.hops.get(index)).copied() else {
+                continue;
+            };
+            let Ok(member) = self.member_at(id, index) else { continue };
+            if member.running() && hop.handle != 0 && hop.instance == member.instance {
+                let owner = Owner { session: id, member: member.number };
+                self.flush(now, hop.instance);
+                match self.instances.get_mut(hop.instance).map(|instance| instance.unbind_stream(now, hop.handle)) {
+                    Some(Ok(())) => self.absorb(now, hop.instance),
+                    Some(Err(fault)) => self.fail(now, hop.instance, fault, Some(owner), None),
+                    None => {}
+                }
+            }
+            let hop = self.streams.get(stream).and_then(|stream| stream.hops.get(index)).copied().unwrap_or(hop);
+            if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {
+                member.past.add(&hop);
+            }
+            if let Some(ended) = self.streams.get_mut(stream).and_then(|stream| stream.hops.get_mut(index)) {
+                ended.unbound = false;
+            }
+            self.route_unbound(id, index, Direction::of_stream(local));
+        }
+        self.streams.remove(stream);
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.by_ssrc(local).retain(|(_, known)| *known != stream);
+        }
+    }
+
+    /// Closes a member's interceptor and leaves its place empty.
+    pub(crate) fn close_member(&mut self, now: Instant, id: SessionId, index: usize) {
+        let Ok(member) = self.member_at(id, index) else { return };
+        if !member.running() {
+            return;
+        }
+        let (instance, seat, owner) = (member.instance, member.seat, Owner { session: id, member: member.number });
+        self.flush(now, instance);
+        match self.instances.get_mut(instance).map(|instance| instance.close(now, seat)) {
+            Some(Ok(())) => {
+                self.absorb(now, instance);
+                if let Some(instance) = self.instances.get_mut(instance) {
+                    instance.leave(seat);
+                }
+                self.drop_if_empty(instance);
+            }
+            Some(Err(fault)) => self.fail(now, instance, fault, Some(owner), None),
+            None => {}
+        }
+        self.set_hops(id, index, |_| Action::Pass);
+    }
+
+    pub(crate) fn drop_if_empty(&mut self, id: InstanceId) {
+        if self.instances.get(id).is_some_and(|instance| instance.guest().seats.len() == 0) {
+            self.instances.remove(id);
+            self.shared.retain(|_, shared| *shared != id);
+        }
+    }
+
+    /// Changes what a member does with all packets of its session.
+    pub(crate) fn set_hops(&mut self, id: SessionId, index: usize, action: impl Fn(&Hop) -> Action) {
+        for stream in self.streams_of(id) {
+            if let Some(hop) = self.streams.get_mut(stream).and_then(|stream| stream.hops.get_mut(index)) {
+                let action = action(hop);
+                hop.become_(action, false, hop.instance, 0);
+            }
+        }
+        if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {
+            for hop in member.own_hops() {
+                let action = action(hop);
+                hop.become_(action, false, hop.instance, 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! Sessions, their streams and the members of their chains, as the shard keeps them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use slotmap::{Key, new_key_type};
+
+use crate::binding::{Access, View};
+use crate::chain::{Chain, MemberSpec};
+use crate::fault::FaultCounts;
+use crate::instance::SessionInfo;
+use crate::rtcp::{RtcpMode, Speaker};
+use crate::stream::StreamInfo;
+use crate::time::Instant;
+
+new_key_type! {
+    /// A session of a shard. Never used twice.
+    pub struct SessionId;
+    /// A bound stream of a shard. Never used twice.
+    pub struct StreamId;
+    pub(crate) struct InstanceId;
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.data().as_ffi())
+    }
+}
+
+impl Serialize for StreamId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.data().as_ffi())
+    }
+}
+
+/// Whose a session is. Sessions of different tenants never share an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct TenantId(pub u32);
+
+/// What becomes of bytes that are not RTP or RTCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Malformed {
+    /// They are counted and go on as they are, past all plugins.
+    Forward,
+    /// They are counted and end here.
+    #[default]
+    Drop,
+}
+
+/// What makes a session.
+#[derive(Clone, Debug)]
+pub struct SessionSpec {
+    /// For people and logs.
+    pub name: String,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The most bytes of a packet, without IP and UDP headers. Default 1200, which fits every path that WebRTC uses.
+    pub mtu: u16,
+    /// RTCP canonical name (RFC 3550, 6.5.1).
+    pub cname: String,
+    /// The SSRC under which this side sends RTCP. Default: from the seed.
+    pub rtcp_ssrc: Option<u32>,
+    /// How outgoing RTCP is packed.
+    pub rtcp: RtcpMode,
+    /// What becomes of bytes that are not RTP or RTCP.
+    pub malformed: Malformed,
+    /// What the session's random numbers come from. Draw it at random outside of tests.
+    pub seed: u64,
+    /// The plugins.
+    pub chain: Chain,
+}
+
+impl Default for SessionSpec {
+    fn default() -> Self {
+        Self {
+            name: "session".to_owned(),
+            tenant: TenantId::default(),
+            mtu: 1200,
+            cname: "sandbar".to_owned(),
+            rtcp_ssrc: None,
+            rtcp: RtcpMode::default(),
+            malformed: Malformed::default(),
+            seed: 0,
+            chain: Chain::default(),
+        }
+    }
+}
+
+/// Which way packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Direction {
+    /// From the peer to the application.
+    Read,
+    /// From the application to the peer.
+    Write,
+}
+
+impl Direction {
+    /// The direction in which packets of a local or remote stream go.
+    pub(crate) fn of_stream(local: bool) -> Self {
+        if local { Self::Write } else { Self::Read }
+    }
+}
+
+/// Which member of which session a seat is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) session: SessionId,
+    /// The member's number in its session, which stays when its place in the chain changes.
+    pub(crate) member: u32,
+}
+
+/// What happens to a packet at a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It goes by.
+    #[default]
+    Pass,
+    Observe(View),
+    Transform(View),
+    /// It ends here: the member failed, and what it stood before stays closed.
+    Closed,
+    /// It goes by once the member has been seated again.
+    Revive,
+}
+
+impl From<Access> for Action {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Pass => Self::Pass,
+            Access::Observe(view) => Self::Observe(view),
+            Access::Transform(view) => Self::Transform(view),
+        }
+    }
+}
+
+/// What a member does with the packets of one stream, or with RTCP in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hop {
+    pub(crate) action: Action,
+    /// The member keeps a history of this stream.
+    pub(crate) history: bool,
+    /// The member wants to see packets of unknown SSRCs under this stream's id.
+    pub(crate) unbound: bool,
+    /// The member last stood before these packets as a transform.
+    pub(crate) guarded: bool,
+    pub(crate) instance: InstanceId,
+    /// The stream or session as the instance knows it.
+    pub(crate) handle: u32,
+    pub(crate) packets: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Hop {
+    /// Takes on another action and keeps the counts.
+    pub(crate) fn become_(&mut self, action: Action, history: bool, instance: InstanceId, handle: u32) {
+        let guarded = match action {
+            Action::Pass | Action::Observe(_) => false,
+            Action::Transform(_) => true,
+            Action::Closed | Action::Revive => self.guarded,
+        };
+        *self = Self { action, history, guarded, instance, handle, ..*self };
+    }
+}
+
+/// Where a member of a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum MemberState {
+    /// In an instance.
+    Running {
+        /// Whether other sessions of the tenant are in the same instance.
+        shared: bool,
+    },
+    /// Between two instances: its shared one ended by another session's fault, and its next packet brings it another.
+    Displaced,
+    /// Failed, and its packets go on without it.
+    Bypassed,
+    /// Failed, and what it stood before is closed.
+    Closed,
+    /// Failed, and its packets go on without it until it is started again.
+    Restarting,
+}
+
+/// One plugin of a session's chain.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// See [`Owner::member`].
+    pub(crate) number: u32,
+    pub(crate) spec: MemberSpec,
+    pub(crate) state: MemberState,
+    pub(crate) instance: InstanceId,
+    pub(crate) seat: u32,
+    pub(crate) rtcp_read: Hop,
+    pub(crate) rtcp_write: Hop,
+    /// For packets of SSRCs that no stream has.
+    pub(crate) unbound_read: Hop,
+    pub(crate) unbound_write: Hop,
+    /// Packets of streams that have been unbound.
+    pub(crate) past: Counts,
+    pub(crate) emitted: u64,
+    pub(crate) faults: FaultCounts,
+    /// Faults since it last ran well, for the pause before the next restart.
+    pub(crate) failures: u32,
+    pub(crate) seated_at: Instant,
+    /// It was found guilty in a shared instance and gets its own from then on.
+    pub(crate) alone: bool,
+    /// The fault that it is watched for, alone, until the guilty session has been found.
+    pub(crate) incident: Option<u64>,
+    /// What its last instance saved for the next.
+    pub(crate) saved: Option<Vec<u8>>,
+}
+
+impl Member {
+    pub(crate) fn new(number: u32, spec: MemberSpec) -> Self {
+        Self {
+            number,
+            spec,
+            state: MemberState::Displaced,
+            instance: InstanceId::default(),
+            seat: 0,
+            rtcp_read: Hop::default(),
+            rtcp_write: Hop::default(),
+            unbound_read: Hop::default(),
+            unbound_write: Hop::default(),
+            past: Counts::default(),
+            emitted: 0,
+            faults: FaultCounts::default(),
+            failures: 0,
+            seated_at: Instant::ZERO,
+            alone: false,
+            incident: None,
+            saved: None,
+        }
+    }
+
+    pub(crate) fn running(&self) -> bool {
+        matches!(self.state, MemberState::Running { .. })
+    }
+
+    pub(crate) fn rtcp(&mut self, direction: Direction) -> &mut Hop {
+        match direction {
+            Direction::Read => &mut self.rtcp_read,
+            Direction::Write => &mut self.rtcp_write,
+        }
+    }
+
+    pub(crate) fn unbound(&mut self, direction: Direction) -> &mut Hop {
+        match direction {
+            Direction::Read => &mut self.unbound_read,
+            Direction::Write => &mut self.unbound_write,
+        }
+    }
+
+    pub(crate) fn own_hops(&mut self) -> [&mut Hop; 4] {
+        [&mut self.rtcp_read, &mut self.rtcp_write, &mut self.unbound_read, &mut self.unbound_write]
+    }
+}
+
+/// Packets that came to a member, and those that it let go no further.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Counts {
+    pub(crate) packets: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, hop: &Hop) {
+        self.packets += hop.packets;
+        self.dropped += hop.dropped;
+    }
+}
+
+/// Packets of a session, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SessionCounts {
+    /// From the peer.
+    pub read: u64,
+    /// To the application.
+    pub delivered: u64,
+    /// From the application.
+    pub written: u64,
+    /// To the peer.
+    pub sent: u64,
+    /// Not RTP or RTCP, in either direction.
+    pub malformed: u64,
+    /// Retransmissions unwrapped (RFC 4588).
+    pub unwrapped: u64,
+}
+
+/// A session of the shard.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) name: String,
+    pub(crate) tenant: TenantId,
+    pub(crate) malformed: Malformed,
+    pub(crate) info: SessionInfo,
+    pub(crate) speaker: Speaker,
+    pub(crate) members: Vec<Member>,
+    pub(crate) next_member: u32,
+    /// Streams by the SSRCs of themselves and their companions, sorted.
+    pub(crate) local: Vec<(u32, StreamId)>,
+    pub(crate) remote: Vec<(u32, StreamId)>,
+    /// RTCP that waits for the end of the tick.
+    pub(crate) rtcp_out: Vec<Bytes>,
+    pub(crate) counts: SessionCounts,
+}
+
+impl Session {
+    pub(crate) fn by_ssrc(&mut self, local: bool) -> &mut Vec<(u32, StreamId)> {
+        if local { &mut self.local } else { &mut self.remote }
+    }
+
+    /// The stream that packets with this SSRC belong to.
+    #[inline]
+    pub(crate) fn stream(&self, direction: Direction, ssrc: u32) -> Option<StreamId> {
+        let list = match direction {
+            Direction::Read => &self.remote,
+            Direction::Write => &self.local,
+        };
+        list.binary_search_by_key(&ssrc, |(known, _)| *known).ok().map(|at| list[at].1)
+    }
+
+    pub(crate) fn member(&self, number: u32) -> Option<usize> {
+        self.members.iter().position(|member| member.number == number)
+    }
+}
+
+/// A bound stream of the shard.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) session: SessionId,
+    pub(crate) local: bool,
+    pub(crate) info: Arc<StreamInfo>,
+    /// What each member of the session's chain does with its packets.
+    pub(crate) hops: Vec<Hop>,
+}

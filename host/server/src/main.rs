@@ -1,0 +1,17 @@
+//! `sandbar`: see `sandbar --help`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match sandbar::cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            // There may be no log yet, and nothing can be done about a standard error that is closed.
+            let _ = writeln!(std::io::stderr(), "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! GStreamer to GStreamer, with a network between the relay and the receiver that loses packets.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+use crate::link::Link;
+use crate::program::{Program, Relay, decode, installed, member, port_pair};
+
+const CAPS: &str = r#"application/x-rtp,media=(string)video,clock-rate=(int)90000,encoding-name=(string)VP8,payload=(int)96,rtcp-fb-nack=(boolean)true,rtcp-fb-nack-pli=(boolean)true"#;
+
+fn config(publisher: u16, relay: u16, link: u16, link_rtcp: u16) -> String {
+    format!(
+        r#"
+        [chains.ingest]
+        members = ["nack-generator", "twcc-sender", "report-receiver"]
+        [chains.egress]
+        members = ["twcc-header-extension", "nack-responder", "report-sender"]
+        [[routes]]
+        name = "video"
+        [routes.publisher]
+        listen = "127.0.0.1:{publisher}"
+        chain = "ingest"
+        [[routes.publisher.streams]]
+        name = "video"
+        payload_type = 96
+        mime_type = "video/VP8"
+        clock_rate = 90000
+        rtx = {{ payload_type = 97 }}
+        rtcp_feedback = ["nack", "nack pli", "transport-cc"]
+        extensions = [
+          {{ id = 5, uri = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01" }},
+        ]
+        [[routes.subscribers]]
+        name = "viewer"
+        listen = "127.0.0.1:{relay}"
+        peer = "127.0.0.1:{link}"
+        rtcp_peer = "127.0.0.1:{link_rtcp}"
+        chain = "egress"
+        "#
+    )
+}
+
+/// Reads a pipeline as gst-launch takes it, a word an argument.
+fn gstreamer(pipeline: &str) -> Command {
+    let mut command = Command::new("gst-launch-1.0");
+    command.args(["-q", "-e"]).args(pipeline.split_whitespace());
+    command.stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn what_a_lossy_network_takes_from_gstreamer_comes_back_by_nack_and_rtx() {
+    if !installed(&["gst-launch-1.0", "ffmpeg", "ffprobe"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [publisher, sender, relay, link, uplink, receiver] = [(); 6].map(|()| port_pair());
+    let network = Link::start(3, [link, receiver], [link + 1, receiver + 1, uplink + 1, relay + 1]);
+    let running = Relay::start(folder.path(), &config(publisher, relay, link, link + 1));
+    let recording = folder.path().join("got.mkv");
+    let receiving = Program::start(&mut gstreamer(&format!(
+        "rtpsession name=s rtp-profile=avpf \
+         udpsrc address=127.0.0.1 port={receiver} caps={CAPS} ! s.recv_rtp_sink \
+         s.recv_rtp_src ! rtprtxreceive payload-type-map=application/x-rtp-pt-map,96=(uint)97 ! rtpssrcdemux ! \
+         rtpjitterbuffer do-retransmission=true latency=400 do-lost=true ! rtpvp8depay ! matroskamux ! \
+         filesink location={} \
+         s.send_rtcp_src ! udpsink host=127.0.0.1 port={uplink_rtcp} sync=false async=false \
+         udpsrc address=127.0.0.1 port={receiver_rtcp} ! s.recv_rtcp_sink",
+        recording.display(),
+        uplink_rtcp = uplink + 1,
+        receiver_rtcp = receiver + 1,
+    )));
+    // 8 s of 30 pictures a second; a key frame every second bounds what a packet lost at the very end can cost.
+    let sending = Program::start(&mut gstreamer(&format!(
+        "rtpsession name=s rtp-profile=avpf videotestsrc is-live=true num-buffers=240 ! \
+         video/x-raw,width=640,height=360,framerate=30/1 ! vp8enc deadline=1 target-bitrate=800000 keyframe-max-dist=30 ! \
+         rtpvp8pay pt=96 ssrc=1111 mtu=1100 ! s.send_rtp_sink \
+         s.send_rtp_src ! udpsink host=127.0.0.1 port={publisher} sync=false async=false \
+         s.send_rtcp_src ! udpsink host=127.0.0.1 port={publisher_rtcp} bind-port={sender} sync=false async=false \
+         udpsrc address=127.0.0.1 port={sender} reuse=true ! s.recv_rtcp_sink",
+        publisher_rtcp = publisher + 1,
+    )));
+    sending.finish();
+    receiving.signal("-INT");
+    receiving.finish();
+    let report = running.stop();
+    let [media, lost, nacks, retransmissions] =
+        [&network.counts.media, &network.counts.lost, &network.counts.nacks, &network.counts.retransmissions]
+            .map(|count| count.load(Ordering::Relaxed));
+    println!("{media} packets, {lost} lost, {nacks} NACKs, {retransmissions} retransmissions");
+    assert!(media > 400 && lost > 5, "{media} packets, {lost} of them lost");
+    assert!(nacks > 0 && retransmissions >= lost, "{nacks} NACKs and {retransmissions} retransmissions for {lost}");
+    assert!(member(&report, 1, "nack-responder")["emitted"].as_u64() >= Some(lost));
+    let frames = decode(&recording);
+    assert!(frames.first() >= Some(&200), "{frames:?} of 240 pictures");
+}

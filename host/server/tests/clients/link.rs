@@ -1,0 +1,103 @@
+//! A network with loss between the relay and a subscriber.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What went through.
+#[derive(Default)]
+pub struct Counts {
+    pub media: AtomicU64,
+    pub lost: AtomicU64,
+    pub retransmissions: AtomicU64,
+    pub nacks: AtomicU64,
+}
+
+/// Forwards RTP to the subscriber and loses some of the media, and RTCP both ways.
+pub struct Link {
+    pub counts: Arc<Counts>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The payload types of media and of its retransmissions.
+pub const MEDIA: u8 = 96;
+pub const RETRANSMISSION: u8 = 97;
+
+impl Link {
+    /// `rtp`: from the first port to the second. `rtcp`: the first port hears the relay and speaks to the second, the
+    /// third hears the subscriber and speaks to the fourth.
+    pub fn start(lose: u64, rtp: [u16; 2], rtcp: [u16; 4]) -> Self {
+        let counts = Arc::new(Counts::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut random = 0x5eed_u64;
+        let seen = counts.clone();
+        let media = forward(stop.clone(), rtp[0], rtp[1], move |bytes| {
+            match bytes.get(1).map(|byte| byte & 0x7f) {
+                Some(RETRANSMISSION) => seen.retransmissions.fetch_add(1, Ordering::Relaxed),
+                Some(MEDIA) => {
+                    seen.media.fetch_add(1, Ordering::Relaxed);
+                    // A linear congruential generator (Knuth's MMIX), so that each run loses the same packets.
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    if (random >> 33) % 100 < lose {
+                        seen.lost.fetch_add(1, Ordering::Relaxed);
+                        return false;
+                    }
+                    0
+                }
+                _ => 0,
+            };
+            true
+        });
+        let seen = counts.clone();
+        let down = forward(stop.clone(), rtcp[0], rtcp[1], |_| true);
+        let up = forward(stop.clone(), rtcp[2], rtcp[3], move |bytes| {
+            seen.nacks.fetch_add(nacks(bytes), Ordering::Relaxed);
+            true
+        });
+        Self { counts, stop, threads: vec![media, down, up] }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn forward(
+    stop: Arc<AtomicBool>,
+    from: u16,
+    to: u16,
+    mut keep: impl FnMut(&[u8]) -> bool + Send + 'static,
+) -> JoinHandle<()> {
+    let socket = UdpSocket::bind(("127.0.0.1", from)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let to = SocketAddr::from(([127, 0, 0, 1], to));
+    std::thread::spawn(move || {
+        let mut bytes = [0; 2048];
+        while !stop.load(Ordering::Relaxed) {
+            if let Ok(length) = socket.recv(&mut bytes)
+                && keep(&bytes[..length])
+            {
+                let _ = socket.send_to(&bytes[..length], to);
+            }
+        }
+    })
+}
+
+/// Generic NACKs in a compound (RFC 4585, 6.2.1).
+fn nacks(mut compound: &[u8]) -> u64 {
+    let mut found = 0;
+    while let [first, kind, high, low, ..] = *compound {
+        found += u64::from(kind == 205 && first & 0x1f == 1);
+        let length = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
+        compound = compound.get(length..).unwrap_or_default();
+    }
+    found
+}

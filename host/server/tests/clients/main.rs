@@ -1,0 +1,17 @@
+//! The `sandbar` program between real clients: ffmpeg and GStreamer over loopback UDP.
+//!
+//! Where a client is not installed these tests say so and pass, except in CI (`CI` is set), where they fail: nothing is
+//! skipped there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test that cannot go on fails, and says what it skips"
+)]
+
+mod ffmpeg;
+mod gstreamer;
+mod link;
+mod program;
+mod swap;

@@ -1,0 +1,186 @@
+//! Changed plugins and configurations, taken over or refused while media flows.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sandbar::config::{Config, Member};
+use sandbar::relay::{RelayEvent, ReloadError};
+
+use crate::support::*;
+
+/// A relay with the plugin `mine` from a file on the publisher's leg, and media through it.
+struct Scene {
+    running: Running,
+    publisher: Client,
+    viewer: Client,
+    file: tempfile::TempDir,
+    next: u16,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (publisher, viewer) = (Client::new(), Client::new());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mine.wasm");
+        std::fs::write(&file, component("noop")).unwrap();
+        let chains: &[(&str, &[&str])] = &[("ingest", &["mine", "report-receiver"]), ("egress", &["mine"])];
+        let subscribers = vec![("viewer", leg_to("egress", &viewer))];
+        let mut config = config(vec![route(leg("ingest"), vec![video()], subscribers)], chains);
+        config.plugins.insert("mine".into(), from_file(&file));
+        config.server.watch = Some(Duration::from_millis(10));
+        let mut scene = Self { running: Running::start(config), publisher, viewer, file: folder, next: 0 };
+        scene.media_flows();
+        scene
+    }
+
+    fn media_flows(&mut self) {
+        for _ in 0..20 {
+            self.publisher.send(self.running.publisher(), &frame(1, self.next));
+            assert_eq!(sequence(&self.viewer.media()), self.next);
+            self.next += 1;
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        // As editors and linkers do: aside, then in its place.
+        let aside = self.file.path().join("aside");
+        std::fs::write(&aside, bytes).unwrap();
+        std::fs::rename(aside, self.file.path().join("mine.wasm")).unwrap();
+    }
+
+    fn plugins(&self, leg: &sandbar::relay::LegName) -> Vec<String> {
+        let report = self.running.relay.report().unwrap();
+        let session = report.leg(leg).unwrap().session.clone().unwrap();
+        session.members.into_iter().map(|member| member.plugin).collect()
+    }
+
+    fn config(&self) -> Config {
+        // What runs is what was asked for at the start; the ports were free ones and stay so.
+        let viewer = leg_to("egress", &self.viewer);
+        let chains: &[(&str, &[&str])] = &[("ingest", &["mine", "report-receiver"]), ("egress", &["mine"])];
+        let mut config = config(vec![route(leg("ingest"), vec![video()], vec![("viewer", viewer)])], chains);
+        config.plugins.insert("mine".into(), from_file(&self.file.path().join("mine.wasm")));
+        config.server.watch = Some(Duration::from_millis(10));
+        config
+    }
+
+    fn refusal(&self) -> String {
+        self.running.event(|event| match event {
+            RelayEvent::Refused { what, message } => Some(format!("{what}: {message}")),
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn a_plugin_file_that_changes_is_taken_into_all_chains_and_a_bad_one_is_not() {
+    let mut scene = Scene::new();
+    scene.write(component("packet-counter"));
+    let (plugin, legs) = scene.running.event(|event| match event {
+        RelayEvent::Swapped { plugin, legs, .. } => Some((plugin.clone(), legs.clone())),
+        _ => None,
+    });
+    assert_eq!((plugin.as_str(), legs), ("mine", vec![publisher(), subscriber("viewer")]));
+    assert_eq!(scene.plugins(&publisher()), ["packet-counter", "report-receiver"]);
+    scene.media_flows();
+    for bad in [&b""[..], b"not a component", &component("noop")[..1000], b"\0asm\x01\0\0\0"] {
+        scene.write(bad);
+        let refusal = scene.refusal();
+        assert!(refusal.starts_with("the changed plugin mine: the plugin mine from "), "{refusal}");
+        assert_eq!(scene.plugins(&publisher()), ["packet-counter", "report-receiver"]);
+        scene.media_flows();
+    }
+    // It would not start: it wants no key that it does not know. No leg keeps it.
+    let mut config = scene.config();
+    config.chains.get_mut("egress").unwrap()[0] = Member::with_config("mine", r#"{"anything":1}"#);
+    scene.write(component("noop"));
+    scene.running.relay.reload(config).unwrap();
+    scene.write(component("report-sender"));
+    let refusal = scene.refusal();
+    let expected = "the changed plugin mine: leg camera/viewer: the plugin report-sender refuses its configuration";
+    assert!(refusal.starts_with(expected), "{refusal}");
+    assert_eq!(scene.plugins(&publisher()), ["noop", "report-receiver"], "all legs or none");
+    scene.media_flows();
+}
+
+#[test]
+fn a_reload_changes_chains_member_by_member_and_touches_no_other() {
+    let mut scene = Scene::new();
+    let before = scene.running.relay.report().unwrap();
+    let counted = |report: &sandbar::relay::RelayReport| {
+        let session = report.leg(&publisher()).unwrap().session.clone().unwrap();
+        session.members.iter().find(|member| member.plugin == "report-receiver").map(|member| member.packets_in)
+    };
+    assert!(counted(&before) >= Some(20));
+    let mut config = scene.config();
+    *config.chains.get_mut("ingest").unwrap() =
+        vec![Member::new("nack-generator"), Member::new("packet-counter"), Member::new("report-receiver")];
+    config.chains.get_mut("egress").unwrap().clear();
+    let reloaded = scene.running.relay.reload(config.clone()).unwrap();
+    assert_eq!(reloaded.legs, [publisher(), subscriber("viewer")]);
+    assert_eq!(scene.plugins(&publisher()), ["nack-generator", "packet-counter", "report-receiver"]);
+    assert_eq!(scene.plugins(&subscriber("viewer")), [""; 0]);
+    scene.media_flows();
+    assert!(counted(&scene.running.relay.report().unwrap()) >= Some(40), "it was left where it was");
+    // Nothing has changed, so nothing is done.
+    assert_eq!(scene.running.relay.reload(config).unwrap(), Default::default());
+}
+
+#[test]
+fn a_reload_happens_as_a_whole_or_not_at_all() {
+    let mut scene = Scene::new();
+    let mut config = scene.config();
+    config.chains.insert("ingest".into(), vec![Member::new("packet-counter")]);
+    config.chains.insert("egress".into(), vec![Member::with_config("report-sender", r#"{"wrong":1}"#)]);
+    let error = scene.running.relay.reload(config).unwrap_err();
+    assert!(error.to_string().starts_with("leg camera/viewer: the plugin report-sender refuses"), "{error}");
+    assert_eq!(scene.plugins(&publisher()), ["mine", "report-receiver"].map(|name| name.replace("mine", "noop")));
+    assert_eq!(scene.plugins(&subscriber("viewer")), ["noop"]);
+    scene.media_flows();
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_nothing_is_changed() {
+    let mut scene = Scene::new();
+    let mut config = scene.config();
+    config.server.workers = Some(7);
+    config.chains.get_mut("egress").unwrap().clear();
+    config.routes[0].publisher.streams[0].clock_rate = 1;
+    config.routes[0].subscribers[0].leg.mtu = 1000;
+    let mut other = config.routes[0].clone();
+    other.name = "other".into();
+    config.routes.push(other);
+    let Err(ReloadError::Restart(reasons)) = scene.running.relay.reload(config) else { panic!() };
+    assert_eq!(
+        reasons,
+        [
+            "server.workers has changed",
+            "the publisher of the route camera has changed",
+            "the subscriber viewer of the route camera has changed",
+            "the route other is new",
+        ]
+    );
+    assert_eq!(scene.plugins(&subscriber("viewer")), ["noop"]);
+    let mut config = scene.config();
+    config.routes[0].subscribers.clear();
+    let error = scene.running.relay.reload(config).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "a restart is needed for what has changed: the list of subscribers (viewer is gone) of the route camera has \
+         changed"
+    );
+    scene.media_flows();
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_refused_as_at_the_start() {
+    let scene = Scene::new();
+    let mut config = scene.config();
+    config.routes[0].publisher.leg.chain = Some("nowhere".into());
+    let error = scene.running.relay.reload(config).unwrap_err().to_string();
+    assert!(error.starts_with("routes[0].publisher.chain: \"nowhere\" is no chain"), "{error}");
+    let mut config = scene.config();
+    config.plugins.insert("mine".into(), from_file(Path::new("/nowhere/mine.wasm")));
+    let error = scene.running.relay.reload(config).unwrap_err().to_string();
+    assert!(error.contains("looked for /nowhere/mine.wasm"), "{error}");
+}

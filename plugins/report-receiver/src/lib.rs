@@ -1,0 +1,142 @@
+//! Tells the peer how its packets arrive: RTCP receiver reports (RFC 3550, 6.4.2).
+//!
+//! ```text
+//! read_rtp ──> Sequence (A.1, A.3) and Jitter (A.8), per source ──timer──> wire::receiver_reports ──> emit_rtcp
+//! read_rtcp ──> sender reports, for LSR and DLSR ───────────────────────┘
+//! ```
+
+mod jitter;
+mod options;
+mod sequence;
+mod source;
+mod state;
+mod wire;
+
+use sandbar_sdk::{
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, SessionInfo, StreamId,
+    StreamInfo, export,
+};
+
+use crate::options::{OPTIONS, Options};
+use crate::source::Source;
+use crate::state::SourceState;
+
+/// The session's remote streams and their one timer, which runs from the first packet on.
+#[derive(Debug)]
+pub struct ReportReceiver {
+    options: Options,
+    streams: Vec<Stream>,
+    /// When the next report is due.
+    due: Option<Instant>,
+    /// Sources of a predecessor, until their streams are bound.
+    resumed: Vec<SourceState>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    id: StreamId,
+    ssrc: u32,
+    source: Source,
+}
+
+export!(ReportReceiver, place = Reports, wants = [emit_rtcp], options = OPTIONS);
+
+impl Interceptor for ReportReceiver {
+    fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
+        Ok(Self { options: Options::parse(config)?, streams: Vec::new(), due: None, resumed: Vec::new() })
+    }
+
+    fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self { resumed: state::parse(state)?, ..Self::create(cx, config)? })
+    }
+
+    fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
+        let sources = self.streams.iter().map(|stream| SourceState::new(stream.ssrc, &stream.source));
+        state::to_json(&sources.collect::<Vec<_>>())
+    }
+
+    fn bind_rtcp_reader(&mut self, _: &mut Context) -> Result<RtcpAccess, Refusal> {
+        Ok(RtcpAccess::Observe)
+    }
+
+    fn bind_remote_stream(
+        &mut self,
+        cx: &mut Context,
+        stream: StreamId,
+        info: &StreamInfo,
+    ) -> Result<Binding, Refusal> {
+        let resumed = self.resumed.iter().position(|resumed| resumed.ssrc == info.ssrc);
+        let source = resumed
+            .map_or_else(|| Source::new(info.clock_rate), |at| self.resumed.swap_remove(at).source(info.clock_rate));
+        if source.heard {
+            self.begin(cx);
+        }
+        self.streams.push(Stream { id: stream, ssrc: info.ssrc, source });
+        Ok(Binding::observe_headers())
+    }
+
+    fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {
+        self.streams.retain(|bound| bound.id != stream);
+        if self.streams.is_empty() {
+            self.due = None;
+            cx.wake_at(None);
+        }
+    }
+
+    #[inline]
+    fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) else {
+            return Outcome::Forward;
+        };
+        let header = packet.header();
+        // A repaired packet was lost, whatever became of it (RFC 4588, 4); a repair packet is another source's.
+        if packet.repaired() || header.ssrc() != stream.ssrc {
+            return Outcome::Forward;
+        }
+        stream.source.observe(header.sequence_number(), header.timestamp(), packet.time());
+        if self.due.is_none() {
+            self.begin(cx);
+        }
+        Outcome::Forward
+    }
+
+    fn read_rtcp(&mut self, _: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
+        for (sender, middle) in packet.parts().filter_map(|part| wire::sender_report(&part)) {
+            if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == sender) {
+                stream.source.sender_report(middle, packet.time());
+            }
+        }
+        Outcome::Forward
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
+        let now = cx.now();
+        let blocks = self.streams.iter_mut().filter_map(|stream| stream.source.block(stream.ssrc, now));
+        let blocks: Vec<_> = blocks.collect();
+        let reports = wire::receiver_reports(cx.session().rtcp_ssrc, &blocks, room(cx.session()));
+        if cx.emit_rtcp(&reports).is_err() {
+            cx.count("refused", 1);
+        }
+        cx.count("blocks", blocks.len() as u64);
+        self.due = None;
+        self.begin(cx);
+    }
+}
+
+impl ReportReceiver {
+    /// Plans the next report. The first one is an interval after the first packet; from then on, one comes each
+    /// interval as long as there are streams, without blocks while nothing arrives (RFC 3550, 6.4.2): the peer hears
+    /// that we are still there.
+    fn begin(&mut self, cx: &mut Context) {
+        if self.due.is_none() {
+            self.due = Some(cx.now() + self.options.interval());
+            cx.wake_at(self.due);
+        }
+    }
+}
+
+/// Bytes that a packet may have, so that it is within the MTU also with the SDES that the host puts behind it.
+fn room(session: &SessionInfo) -> usize {
+    let description = (10 + session.cname.len().min(255) + 4) & !3;
+    usize::from(session.mtu).saturating_sub(description)
+}

@@ -1,0 +1,207 @@
+//! Packet status chunks (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1.1 to 3.1.4).
+
+/// What became of a packet, as two bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Status {
+    #[default]
+    NotReceived = 0,
+    /// One byte of delta.
+    SmallDelta = 1,
+    /// Two bytes of delta.
+    LargeDelta = 2,
+}
+
+/// A run-length chunk has 13 bits for its length.
+const MAX_RUN: usize = (1 << 13) - 1;
+/// A status vector chunk has 14 statuses of one bit, or 7 of two.
+const ONE_BIT: usize = 14;
+const TWO_BIT: usize = 7;
+
+/// Bytes of one chunk.
+pub(crate) const CHUNK: usize = 2;
+
+/// Chunks as they are written, and the statuses that are not yet in one.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    bytes: Vec<u8>,
+    /// The first of the statuses that wait.
+    waiting: [Status; ONE_BIT],
+    /// How many wait. More than `waiting` holds only if they are all the same.
+    count: usize,
+    mixed: bool,
+    large: bool,
+}
+
+impl Chunks {
+    /// The most bytes there will be if `statuses` more of one kind are added, and nothing else.
+    pub(crate) fn size_with(&self, statuses: usize) -> usize {
+        // What waits takes two chunks at most, and so do statuses that start or end in the midst of one.
+        self.bytes.len() + CHUNK * (4 + statuses / MAX_RUN)
+    }
+
+    /// Adds `statuses` packets with this status.
+    pub(crate) fn add(&mut self, status: Status, mut statuses: usize) {
+        while statuses > 0 {
+            let same = !self.mixed && (self.count == 0 || self.waiting[0] == status);
+            let added = if same && self.count < MAX_RUN {
+                statuses.min(MAX_RUN - self.count)
+            } else if self.fits_a_vector(status) && !same {
+                1
+            } else {
+                self.write_one();
+                continue;
+            };
+            let shown = self.count.min(ONE_BIT)..(self.count + added).min(ONE_BIT);
+            self.waiting[shown].fill(status);
+            self.mixed |= !same;
+            self.large |= status == Status::LargeDelta;
+            self.count += added;
+            statuses -= added;
+        }
+    }
+
+    fn fits_a_vector(&self, status: Status) -> bool {
+        self.count < TWO_BIT || (self.count < ONE_BIT && !self.large && status != Status::LargeDelta)
+    }
+
+    /// Writes as many of the waiting statuses as fill a chunk.
+    fn write_one(&mut self) {
+        if !self.mixed {
+            self.push((self.waiting[0] as u16) << 13 | self.count as u16);
+            self.count = 0;
+        } else if self.count == ONE_BIT {
+            self.push_one_bit();
+            self.count = 0;
+        } else {
+            self.push_two_bits();
+            let left = self.count.saturating_sub(TWO_BIT);
+            self.waiting.copy_within(self.count - left..self.count, 0);
+            self.count = left;
+        }
+        self.mixed = self.waiting[..self.count].windows(2).any(|pair| pair[0] != pair[1]);
+        // More than seven that are not all the same had none among them.
+        self.large = false;
+    }
+
+    /// Writes what waits and takes the chunks.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        if self.count > TWO_BIT && self.mixed {
+            // No more than fourteen and no large delta among them, or they would have been written. What is left of
+            // the vector says "not received" and is beyond the packet status count.
+            self.waiting[self.count..].fill(Status::NotReceived);
+            self.push_one_bit();
+        } else if self.count > 0 {
+            self.write_one();
+        }
+        self.bytes
+    }
+
+    fn push_one_bit(&mut self) {
+        let bits = self.waiting.iter().fold(0, |bits, status| bits << 1 | *status as u16);
+        self.push(0x8000 | bits);
+    }
+
+    fn push_two_bits(&mut self) {
+        self.waiting[self.count.min(TWO_BIT)..TWO_BIT].fill(Status::NotReceived);
+        let bits = self.waiting[..TWO_BIT].iter().fold(0, |bits, status| bits << 2 | *status as u16);
+        self.push(0xc000 | bits);
+    }
+
+    fn push(&mut self, chunk: u16) {
+        self.bytes.extend_from_slice(&chunk.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Status::{LargeDelta, NotReceived, SmallDelta};
+    use super::*;
+
+    fn chunks(runs: &[(Status, usize)]) -> Vec<u16> {
+        let mut chunks = Chunks::default();
+        for (status, statuses) in runs {
+            chunks.add(*status, *statuses);
+        }
+        let bytes = chunks.finish();
+        bytes.chunks(CHUNK).map(|chunk| u16::from_be_bytes([chunk[0], chunk[1]])).collect()
+    }
+
+    /// The statuses that chunks stand for, the rest of the last one included.
+    fn read(chunks: &[u16]) -> Vec<u8> {
+        let statuses = chunks.iter().flat_map(|chunk| match chunk >> 14 {
+            0 | 1 => vec![(chunk >> 13 & 3) as u8; usize::from(chunk & 0x1fff)],
+            2 => (0..14).rev().map(|bit| (chunk >> bit & 1) as u8).collect(),
+            _ => (0..7).rev().map(|pair| (chunk >> (2 * pair) & 3) as u8).collect(),
+        });
+        statuses.collect()
+    }
+
+    #[test]
+    fn draft_3_1_3_the_examples_of_run_length_chunks() {
+        assert_eq!(chunks(&[(NotReceived, 221)]), [0b0000_0000_1101_1101]);
+        assert_eq!(chunks(&[(SmallDelta, 24)]), [0b0010_0000_0001_1000]);
+    }
+
+    #[test]
+    fn draft_3_1_4_the_example_of_one_bit_statuses() {
+        let runs = [(NotReceived, 1), (SmallDelta, 5), (NotReceived, 3), (SmallDelta, 3), (NotReceived, 2)];
+        assert_eq!(chunks(&runs), [0b1001_1111_0001_1100]);
+    }
+
+    #[test]
+    fn draft_3_1_4_statuses_with_large_deltas_take_two_bits() {
+        let runs = [(NotReceived, 1), (LargeDelta, 1), (SmallDelta, 3), (NotReceived, 2)];
+        assert_eq!(chunks(&runs), [0b1100_1001_0101_0000]);
+    }
+
+    #[test]
+    fn a_run_is_8191_long_at_most() {
+        assert_eq!(chunks(&[(NotReceived, 8191)]), [0x1fff]);
+        assert_eq!(chunks(&[(NotReceived, 20_000)]), [0x1fff, 0x1fff, 20_000 - 2 * 0x1fff]);
+    }
+
+    #[test]
+    fn a_run_that_a_vector_can_hold_becomes_part_of_one() {
+        assert_eq!(chunks(&[(SmallDelta, 13), (NotReceived, 1)]).len(), 1);
+        assert_eq!(chunks(&[(SmallDelta, 14), (NotReceived, 1)]), [0x2000 | 14, 1]);
+        assert_eq!(chunks(&[(LargeDelta, 7), (NotReceived, 1)]), [0x4000 | 7, 1]);
+        assert_eq!(chunks(&[(SmallDelta, 8), (LargeDelta, 1)]), [0x2000 | 8, 0x4000 | 1]);
+    }
+
+    #[test]
+    fn a_large_delta_splits_a_vector_of_small_ones() {
+        let runs = [(SmallDelta, 1), (NotReceived, 1), (SmallDelta, 8), (LargeDelta, 1)];
+        let chunks = chunks(&runs);
+        assert_eq!(chunks.len(), 2);
+        assert_eq!(read(&chunks)[..11], [1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn whatever_is_added_is_read_again_and_no_larger_than_announced() {
+        let mut seed = 7u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        for _ in 0..3000 {
+            let mut chunks = Chunks::default();
+            let mut expected = Vec::new();
+            for _ in 0..random(60) {
+                let status = [NotReceived, SmallDelta, LargeDelta][random(3) as usize];
+                let statuses = if random(50) == 0 { random(20_000) } else { random(17) } as usize;
+                let announced = chunks.size_with(statuses + 1);
+                chunks.add(status, statuses);
+                chunks.add(SmallDelta, 1);
+                expected.resize(expected.len() + statuses, status as u8);
+                expected.push(1);
+                let waiting = Chunks { bytes: chunks.bytes.clone(), ..chunks };
+                assert!(waiting.finish().len() <= announced);
+            }
+            let bytes = chunks.finish();
+            let chunks: Vec<_> = bytes.chunks(CHUNK).map(|chunk| u16::from_be_bytes([chunk[0], chunk[1]])).collect();
+            let found = read(&chunks);
+            assert!(found.len() >= expected.len() && found.len() < expected.len() + ONE_BIT);
+            assert_eq!(found[..expected.len()], expected);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Tells the peer when its packets arrived, for its congestion control: transport-wide feedback
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3).
+//!
+//! ```text
+//! read_rtp ──> Arrivals (by transport-wide sequence number) ──timer──> Feedback (chunks, deltas) ──> emit_rtcp
+//! ```
+
+mod arrivals;
+mod chunks;
+mod feedback;
+mod options;
+mod state;
+
+use sandbar_sdk::{
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, SessionInfo, StreamId, StreamInfo, export,
+};
+
+use crate::arrivals::Arrivals;
+use crate::feedback::Feedback;
+use crate::options::{OPTIONS, Options};
+use crate::state::State;
+
+/// Under which the extension is negotiated.
+pub const URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+
+/// The session's arrivals, of all its streams, and its timer, which runs while packets arrive.
+#[derive(Debug)]
+pub struct TwccSender {
+    options: Options,
+    /// Streams with the extension, and its id in them.
+    streams: Vec<(StreamId, u8)>,
+    arrivals: Arrivals,
+    /// SSRC of the latest packet: the feedback is about all, and names one.
+    media: u32,
+    /// Of feedback packets, so that the peer can tell when one is lost.
+    count: u8,
+    /// When the next feedback is due.
+    due: Option<Instant>,
+}
+
+export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], options = OPTIONS);
+
+impl Interceptor for TwccSender {
+    fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
+        let options = Options::parse(config)?;
+        Ok(Self { options, streams: Vec::new(), arrivals: Arrivals::default(), media: 0, count: 0, due: None })
+    }
+
+    fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
+        let state = State::parse(state)?;
+        let arrivals = state.arrivals();
+        Ok(Self { arrivals, media: state.media, count: state.count, ..Self::create(cx, config)? })
+    }
+
+    fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
+        State::new(self.count, self.media, &self.arrivals).to_json()
+    }
+
+    fn bind_remote_stream(
+        &mut self,
+        cx: &mut Context,
+        stream: StreamId,
+        info: &StreamInfo,
+    ) -> Result<Binding, Refusal> {
+        let Some(id) = info.extension_id(URI).filter(|id| *id != 0) else { return Ok(Binding::PASS) };
+        self.streams.push((stream, id));
+        if self.arrivals.pending() {
+            self.begin(cx);
+        }
+        // Probes come under SSRCs that nobody signalled, and are numbered like everything else.
+        Ok(Binding::observe_headers().with_unbound())
+    }
+
+    fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {
+        self.streams.retain(|(bound, _)| *bound != stream);
+    }
+
+    #[inline]
+    fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+        let Some((_, id)) = self.streams.iter().find(|(bound, _)| *bound == packet.stream()) else {
+            return Outcome::Forward;
+        };
+        let header = packet.header();
+        if let Some([high, low]) = header.extension(*id) {
+            self.media = header.ssrc();
+            self.arrivals.observe(u16::from_be_bytes([*high, *low]), packet.time());
+            if self.due.is_none() {
+                self.begin(cx);
+            }
+        }
+        Outcome::Forward
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
+        self.due = None;
+        // When nothing has come for an interval, the next packet starts the timer again.
+        if self.arrivals.pending() {
+            let packets = self.feedback(cx.session());
+            if cx.emit_rtcp(&packets).is_err() {
+                cx.count("refused", 1);
+            }
+            self.begin(cx);
+        }
+        self.arrivals.forget(cx.now(), self.options.window());
+    }
+}
+
+impl TwccSender {
+    /// Plans the next feedback, unless it is planned.
+    fn begin(&mut self, cx: &mut Context) {
+        if self.due.is_none() {
+            self.due = Some(cx.now() + self.options.interval());
+            cx.wake_at(self.due);
+        }
+    }
+
+    /// Feedback for everything that none has covered, in as many packets as it takes.
+    fn feedback(&mut self, session: &SessionInfo) -> Vec<u8> {
+        let mut packets = Vec::new();
+        let room = room(session);
+        while let Some(first) = self.arrivals.first_uncovered() {
+            let mut feedback = Feedback::new(self.arrivals.cursor(), first.at, room);
+            for arrival in self.arrivals.uncovered() {
+                if !feedback.add(arrival) {
+                    break;
+                }
+            }
+            // The first arrival always fits: what it takes is bounded, and within the room. So this goes forward.
+            self.arrivals.covered(feedback.next());
+            feedback.write(session.rtcp_ssrc, self.media, self.count, &mut packets);
+            self.count = self.count.wrapping_add(1);
+        }
+        packets
+    }
+}
+
+/// Bytes that a packet may have, so that it is within the MTU also with the empty report and the SDES that the host may
+/// have to put before it (RFC 3550, 6.1).
+fn room(session: &SessionInfo) -> usize {
+    const REPORT: usize = 8;
+    /// Room for the first arrival and the longest loss before it: whatever the MTU, feedback goes forward.
+    const LEAST: usize = 64;
+    let description = (10 + session.cname.len().min(255) + 4) & !3;
+    usize::from(session.mtu).saturating_sub(REPORT + description).max(LEAST)
+}

@@ -1,0 +1,334 @@
+//! The standard plugins do as components what they do natively, to the byte.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use sandbar_harness::{ComponentHarness, Drive, Setup, load};
+use sandbar_plugin_nack_generator::NackGenerator;
+use sandbar_plugin_nack_responder::NackResponder;
+use sandbar_plugin_noop::Noop;
+use sandbar_plugin_packet_counter::PacketCounter;
+use sandbar_plugin_report_receiver::ReportReceiver;
+use sandbar_plugin_report_sender::ReportSender;
+use sandbar_plugin_twcc_header_extension::{TwccHeaderExtension, URI};
+use sandbar_plugin_twcc_sender::TwccSender;
+use sandbar_plugins::by_name;
+use sandbar_sdk::testing::{Feed, Harness, Packet};
+use sandbar_sdk::{
+    HeaderBuf, Instant, Level, Plugin, Refusal, RtcpFeedback, RtcpParts, RtpHeaderExtension, StreamId, StreamInfo,
+    Wants,
+};
+
+const SSRC: u32 = 0x1111;
+const RTX: u32 = 0x2222;
+const ID: u8 = 5;
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn setup() -> Setup {
+    Setup { mtu: 90, rtcp_ssrc: 0x0a0b_0c0d, seed: 7, ..Setup::default() }
+}
+
+/// A stream for which everything has been negotiated.
+fn video() -> StreamInfo {
+    StreamInfo {
+        ssrc: SSRC,
+        ssrc_retransmission: Some(RTX),
+        payload_type: 96,
+        payload_type_retransmission: Some(97),
+        rtp_header_extensions: vec![RtpHeaderExtension { uri: URI.into(), id: ID }],
+        clock_rate: 90_000,
+        rtcp_feedback: vec![RtcpFeedback { kind: "nack".into(), parameter: String::new() }],
+        ..StreamInfo::default()
+    }
+}
+
+/// Its packets come or go every 3 ms.
+fn packet(number: u16) -> Feed {
+    let mut header = HeaderBuf::new(96, SSRC);
+    header.edit().set_sequence_number(number);
+    header.edit().set_timestamp(u32::from(number) * 270);
+    header.edit().set_extension(ID, &number.wrapping_mul(3).to_be_bytes()).unwrap();
+    Feed::new([header.as_bytes(), &number.to_be_bytes()].concat())
+}
+
+fn component<T: Plugin>() -> sandbar_harness::Plugin {
+    load(by_name(T::DESCRIPTION.name).unwrap().component).unwrap()
+}
+
+/// All that the plugin is known to have done.
+struct Seen {
+    on: Vec<Packet>,
+    rtp: Vec<Packet>,
+    /// One by one: the host puts those of one tick into as few datagrams as their size allows.
+    rtcp: Vec<(Instant, Vec<u8>)>,
+    published: Vec<(String, String)>,
+    logs: Vec<(Level, String)>,
+    metrics: Vec<(u64, Option<f64>)>,
+}
+
+fn seen(harness: &mut dyn Drive, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet>) -> Seen {
+    let on = scenario(harness);
+    let names = [
+        "requested",
+        "recovered",
+        "abandoned",
+        "retransmitted",
+        "duplicate",
+        "too_old",
+        "refused",
+        "blocks",
+        "reports",
+    ];
+    let names = names.into_iter().chain(["round_trip_ms", "no_such"]);
+    let metrics = names.map(|name| (harness.counter(name), harness.gauge(name))).collect();
+    let parts = |compound: &Packet| {
+        RtcpParts::of(&compound.bytes).map(|part| (compound.time, part.bytes.to_vec())).collect::<Vec<_>>()
+    };
+    // Datagrams of RTCP are counted, too.
+    let unnumbered = |packets: Vec<Packet>| packets.into_iter().map(|packet| Packet { order: 0, ..packet }).collect();
+    Seen {
+        on: unnumbered(on),
+        metrics,
+        rtp: unnumbered(harness.emitted_rtp()),
+        rtcp: harness.emitted_rtcp().iter().flat_map(parts).collect(),
+        published: harness.published(),
+        logs: harness.logs(),
+    }
+}
+
+/// Runs a scenario natively and on the component in both lanes, and gives what all of them did.
+fn both<T: Plugin>(config: &str, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet>) -> Seen {
+    fn same<T: Debug + PartialEq>(what: &str, done: &[T], native: &[T]) {
+        for (at, (done, native)) in done.iter().zip(native).enumerate() {
+            assert_eq!(done, native, "{what}, number {at}");
+        }
+        assert_eq!(done.len(), native.len(), "{what}");
+    }
+    let native = seen(&mut Harness::<T>::with(setup(), config).unwrap(), &scenario);
+    for plugin in [component::<T>(), component::<T>().in_typed_lane()] {
+        let done = seen(&mut ComponentHarness::with(setup(), &plugin, config).unwrap(), &scenario);
+        let what = |what: &str| format!("{what} of {} ({:?}) is not what it is natively", plugin.name(), plugin.lane());
+        same(&what("what goes on"), &done.on, &native.on);
+        same(&what("emitted RTP"), &done.rtp, &native.rtp);
+        same(&what("emitted RTCP"), &done.rtcp, &native.rtcp);
+        same(&what("what is published"), &done.published, &native.published);
+        same(&what("the log"), &done.logs, &native.logs);
+        same(&what("a metric"), &done.metrics, &native.metrics);
+    }
+    native
+}
+
+/// The stream over a link that loses two of eleven packets and delays others, up to `last`; a third of the losses comes
+/// back, and a sender report comes now and then. Returns what went on.
+fn receive(harness: &mut dyn Drive, last: u16) -> Vec<Packet> {
+    let stream = harness.bind_remote_stream(&video()).unwrap();
+    let mut on = Vec::new();
+    for n in 0..last {
+        let number = n.wrapping_add(65_500);
+        match n % 11 {
+            3 | 4 => {}
+            6 => on.extend(harness.read(stream, packet(number.wrapping_add(1)))),
+            7 => on.extend(harness.read(stream, packet(number.wrapping_sub(1)))),
+            _ => on.extend(harness.read(stream, packet(number))),
+        }
+        if n % 33 == 30 {
+            on.extend(harness.read(stream, packet(number.wrapping_sub(5)).repaired()));
+        }
+        if n % 100 == 50 {
+            let report = [&[0x80, 200, 0, 6][..], &SSRC.to_be_bytes(), &[7; 20]].concat();
+            on.extend(harness.read_rtcp(report.into()));
+        }
+        harness.advance(Duration::from_micros(2950 + u64::from(n % 7) * 20));
+    }
+    on
+}
+
+/// The stream's packets up to `last`, of which the peer asks for one in ten, and again, and once for what never was.
+fn send(harness: &mut dyn Drive, info: &StreamInfo, last: u16) -> Vec<Packet> {
+    let stream = harness.bind_local_stream(info).unwrap();
+    let mut on = Vec::new();
+    for n in 0..last {
+        on.extend(harness.write(stream, packet(n)));
+        if n % 10 == 5 {
+            let pair = [(n - 3).to_be_bytes(), [0, 0b101]].concat();
+            let nack = [&[0x81, 205, 0, 3, 0, 0, 0, 9][..], &SSRC.to_be_bytes(), &pair].concat();
+            on.extend(harness.read_rtcp(nack.into()));
+        }
+        harness.advance(ms(3));
+    }
+    on
+}
+
+#[test]
+fn noop_lets_everything_by() {
+    let seen = both::<Noop>("{}", |harness| {
+        let (mut on, sent) = (receive(harness, 100), send(harness, &video(), 100));
+        on.extend(sent);
+        on.extend(harness.write_rtcp(vec![0x80, 201, 0, 1, 0, 0, 0, 1].into()));
+        on
+    });
+    assert_eq!((seen.on.len(), seen.rtp.len(), seen.rtcp.len()), (82 + 3 + 1 + 100 + 10 + 1, 0, 0));
+}
+
+#[test]
+fn packet_counter_publishes_the_same_counts() {
+    let seen = both::<PacketCounter>("{}", |harness| receive(harness, 1000));
+    assert_eq!(seen.published.len(), 3);
+}
+
+#[test]
+fn nack_generator_asks_for_the_same_packets_at_the_same_times() {
+    let seen = both::<NackGenerator>("{}", |harness| {
+        let on = receive(harness, 300);
+        harness.advance(ms(2000));
+        on
+    });
+    assert!(seen.rtcp.len() > 50);
+    let (requested, recovered, abandoned) = (seen.metrics[0].0, seen.metrics[1].0, seen.metrics[2].0);
+    assert!(requested > 50 && recovered == 9 && abandoned > 0, "{:?}", seen.metrics);
+    assert!(seen.metrics[9].1.is_some(), "the round trip is known");
+}
+
+#[test]
+fn nack_responder_retransmits_the_same_bytes() {
+    for info in [video(), StreamInfo { ssrc_retransmission: None, ..video() }] {
+        let seen = both::<NackResponder>("{}", |harness| {
+            let mut on = send(harness, &info, 100);
+            for stream in [99, 90, 3, 70] {
+                let nack = [&[0x81, 205, 0, 3, 0, 0, 0, 9][..], &SSRC.to_be_bytes(), &[0, stream, 0, 1]].concat();
+                on.extend(harness.read_rtcp(nack.into()));
+                harness.advance(ms(600));
+            }
+            on
+        });
+        assert!(seen.rtp.len() > 30, "{}", seen.rtp.len());
+        let ssrc = info.ssrc_retransmission.unwrap_or(SSRC);
+        assert!(seen.rtp.iter().all(|packet| packet.header().ssrc() == ssrc && packet.stream.is_some()));
+        assert_eq!(seen.metrics[3].0, seen.rtp.len() as u64);
+    }
+}
+
+#[test]
+fn report_receiver_reports_the_same() {
+    let seen = both::<ReportReceiver>(r#"{"interval_ms": 150}"#, |harness| receive(harness, 400));
+    assert_eq!(seen.rtcp.len(), 8);
+}
+
+#[test]
+fn report_sender_reports_the_same() {
+    let seen = both::<ReportSender>("{}", |harness| {
+        let on = send(harness, &video(), 800);
+        let unknown = StreamInfo { clock_rate: 0, ssrc: 5, ssrc_retransmission: None, ..video() };
+        harness.bind_local_stream(&unknown).unwrap();
+        on
+    });
+    assert_eq!((seen.rtcp.len(), seen.logs.len()), (2, 1));
+}
+
+#[test]
+fn twcc_header_extension_numbers_the_same() {
+    let seen = both::<TwccHeaderExtension>(r#"{"initial_sequence_number": 65530}"#, |harness| {
+        let audio = StreamInfo { ssrc: 7, ssrc_retransmission: None, ..video() };
+        let audio = harness.bind_local_stream(&audio).unwrap();
+        let mut on = send(harness, &video(), 10);
+        on.extend(harness.write(audio, sandbar_sdk::testing::packet(7, 1, b"opus").into()));
+        on
+    });
+    assert_eq!(seen.on.last().unwrap().header().extension(ID), Some(&4u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn twcc_sender_feeds_back_the_same() {
+    let seen = both::<TwccSender>("{}", |harness| receive(harness, 400));
+    assert!(seen.rtcp.len() > 12, "the feedback of 100 ms needs more than one packet");
+    assert!(seen.rtcp.iter().all(|(_, part)| part.len() < 90));
+}
+
+#[test]
+fn a_wrong_option_is_refused_in_the_same_words() {
+    fn refused<T: Plugin>() {
+        let config = r#"{"no_such_option": 1}"#;
+        let native = Harness::<T>::with(setup(), config).err().unwrap();
+        assert!(matches!(native, Refusal::Config(_)), "{native:?}");
+        assert_eq!(ComponentHarness::with(setup(), &component::<T>(), config).err(), Some(native));
+    }
+    refused::<NackGenerator>();
+    refused::<NackResponder>();
+    refused::<ReportReceiver>();
+    refused::<ReportSender>();
+    refused::<TwccHeaderExtension>();
+    refused::<TwccSender>();
+}
+
+#[test]
+fn a_successor_goes_on_with_its_predecessors_state() {
+    let plugin = component::<ReportReceiver>();
+    let run = |swap: bool| {
+        let mut harness = ComponentHarness::with(setup(), &plugin, "{}").unwrap();
+        let stream = harness.bind_remote_stream(&video()).unwrap();
+        for n in 0..600 {
+            if n % 9 != 4 {
+                harness.read(stream, packet(n));
+            }
+            harness.advance(ms(4));
+            // Just after a report: a successor's first one is an interval away.
+            if swap && n == 249 {
+                harness.replace(&plugin, r#"{"interval_ms": 500}"#).unwrap();
+            }
+        }
+        harness.emitted_rtcp()
+    };
+    let (swapped, unswapped) = (run(true), run(false));
+    assert_eq!((swapped.len(), unswapped.len()), (3, 2), "the successor reports twice as often");
+    // RFC 3550, 6.4.1: packets lost and the highest sequence number, since the first packet.
+    assert_eq!(swapped[2].bytes[13..20], unswapped[1].bytes[13..20]);
+    assert_ne!(swapped[2].bytes[13..16], [0; 3]);
+}
+
+/// More than it needs would be a temptation, and less is refused by the host. That nothing else is imported is pinned
+/// beside the plugins.
+#[test]
+fn each_plugin_wants_what_it_imports() {
+    for embedded in sandbar_plugins::ALL {
+        let plugin = load(embedded.component).unwrap();
+        let imports = |interface: &str| plugin.imports().iter().any(|i| i.split(['/', '@']).nth(1) == Some(interface));
+        let wants = plugin.description().wants;
+        let wanted = [wants.emit_rtp, wants.emit_rtcp, wants.wall_clock, wants.randomness];
+        let imported = ["emit-rtp", "emit-rtcp", "wall-clock", "random"].map(imports);
+        assert_eq!(wanted, imported, "{}: {:?}", embedded.name, plugin.imports());
+        assert!(!wants.read_media && !wants.wasi, "{}", embedded.name);
+    }
+    assert_eq!(ReportSender::DESCRIPTION.wants, Wants::EMIT_RTCP.with(Wants::WALL_CLOCK));
+}
+
+#[test]
+#[should_panic = "failed (trap)"]
+fn a_fault_of_the_component_fails_the_test() {
+    let crasher = load(sandbar_plugins::demo::CRASHER.component).unwrap();
+    let mut harness = ComponentHarness::with(setup(), &crasher, "{}").unwrap();
+    let stream = harness.bind_local_stream(&StreamInfo { mime_type: "video/VP8".into(), ..video() }).unwrap();
+    harness.write(stream, packet(1));
+    harness.write(stream, packet(1));
+}
+
+#[test]
+fn a_mistake_of_the_tests_is_named() {
+    let says = |mistake: fn(&mut ComponentHarness)| {
+        let mut harness = ComponentHarness::with(setup(), &component::<Noop>(), "{}").unwrap();
+        harness.bind_remote_stream(&StreamInfo { payload_type_retransmission: None, ..video() }).unwrap();
+        harness.bind_remote_stream(&StreamInfo { ssrc: 7, ssrc_retransmission: None, ..video() }).unwrap();
+        let panic = catch_unwind(AssertUnwindSafe(|| mistake(&mut harness))).unwrap_err();
+        *panic.downcast::<String>().unwrap()
+    };
+    assert!(says(|harness| drop(harness.read(StreamId::new(3), packet(1)))).contains("StreamId(3) is not bound"));
+    assert!(says(|harness| drop(harness.read(StreamId::new(2), packet(1)))).contains("not of StreamId(2)"));
+    assert!(says(|harness| drop(harness.read(StreamId::new(1), b"RTP".into()))).contains("malformed"));
+    assert!(says(|harness| drop(harness.read_rtcp(b"RTCP".into()))).contains("malformed"));
+    assert!(says(|harness| drop(harness.read(StreamId::new(1), packet(1).repaired()))).contains("has none"));
+    assert!(says(|harness| drop(harness.bind_remote_stream(&video()))).contains("has a stream"));
+}

@@ -1,0 +1,248 @@
+//! What a plugin can ask of the host.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::Duration;
+
+use crate::attributes::Attribute;
+use crate::error::EmitError;
+use crate::frame::Burst;
+use crate::host;
+use crate::stream::{SessionId, SessionInfo, StreamId};
+use crate::time::Instant;
+
+/// How much a line in the log matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something does not work.
+    Error,
+    /// Something may not work.
+    Warn,
+    /// Something that people want to know.
+    Info,
+    /// Something for those who look for an error.
+    Debug,
+}
+
+/// The payload of an emitted packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// That of a packet in the stream's history, which does not pass through the plugin.
+    History {
+        /// The packet's sequence number.
+        sequence_number: u16,
+        /// Goes before the payload, such as RTX's original sequence number (RFC 4588, 4).
+        prefix: &'a [u8],
+    },
+}
+
+/// A packet in a stream's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The RTP header as the packet had it at this plugin's place in the chain. [`HeaderBuf`](crate::HeaderBuf) edits it.
+    pub header: Vec<u8>,
+    /// Bytes of the whole packet.
+    pub size: usize,
+    /// When it was entered.
+    pub time: Instant,
+}
+
+/// The host, as the session sees it whose method is called.
+pub struct Context {
+    /// Of all sessions of the instance, by slot; a free slot keeps what it had.
+    sessions: Vec<SessionInfo>,
+    slot: usize,
+    now: Cell<Option<Instant>>,
+    /// Frames to hand on.
+    pub(crate) burst: Burst,
+}
+
+impl Context {
+    pub(crate) const fn new() -> Self {
+        Context { sessions: Vec::new(), slot: 0, now: Cell::new(None), burst: Burst::new() }
+    }
+
+    /// A call of the host's begins.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        self.now.set(None);
+    }
+
+    /// What is called from now on belongs to the session in this slot.
+    #[inline]
+    pub(crate) fn enter(&mut self, slot: usize) {
+        self.slot = slot;
+    }
+
+    /// Puts a session into a slot: one of those in use so far, or the one after them.
+    pub(crate) fn open(&mut self, slot: usize, info: SessionInfo) {
+        match self.sessions.get_mut(slot) {
+            Some(place) => *place = info,
+            None => self.sessions.push(info),
+        }
+        self.enter(slot);
+    }
+
+    /// Hands on what was collected, so that what is emitted next comes after it.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        let frames = self.burst.frames();
+        if !frames.is_empty() {
+            host::next(frames);
+            self.burst.clear();
+        }
+    }
+
+    #[inline]
+    fn id(&self) -> SessionId {
+        self.session().id
+    }
+
+    /// The session: its id, MTU, CNAME and SSRC for RTCP.
+    #[inline]
+    pub fn session(&self) -> &SessionInfo {
+        &self.sessions[self.slot]
+    }
+
+    /// The host's time at the start of this call; it stands still during it.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        if let Some(now) = self.now.get() {
+            return now;
+        }
+        let now = host::now();
+        self.now.set(Some(now));
+        now
+    }
+
+    /// Sets the session's one timer in place of what it was, or with `None` clears it. A time in the past is due at
+    /// once, after this call. Timers are kept to the millisecond, rounded up.
+    pub fn wake_at(&mut self, at: Option<Instant>) {
+        host::wake_session(self.id(), at);
+    }
+
+    /// Sets the session's timer to `delay` from now.
+    pub fn wake_after(&mut self, delay: Duration) {
+        self.wake_at(Some(self.now() + delay));
+    }
+
+    /// The same as [`wake_at`](Self::wake_at) for the stream's one timer.
+    pub fn wake_stream_at(&mut self, stream: StreamId, at: Option<Instant>) {
+        host::wake_stream(stream, at);
+    }
+
+    /// Sends an RTP packet of the plugin's own: it passes the plugins still ahead, towards the wire for a local stream and
+    /// towards the application for a remote one. `header` is a whole RTP header; the padding that its P bit announces is
+    /// part of the payload. A packet released from the history keeps its attributes and time, and `attributes` are added.
+    ///
+    /// The plugin must want `emit_rtp`.
+    ///
+    /// # Errors
+    /// See [`EmitError`]; then nothing was sent.
+    pub fn emit_rtp(
+        &mut self,
+        stream: StreamId,
+        header: &[u8],
+        payload: Payload<'_>,
+        attributes: &[Attribute],
+    ) -> Result<(), EmitError> {
+        self.flush();
+        host::emit_rtp(stream, header, payload, attributes)
+    }
+
+    /// Sends RTCP of the plugin's own to the peer: one or more RTCP packets, back to back. The host merges what one tick
+    /// brings into compounds within the MTU, with a report first and the SDES (RFC 3550, 6.1).
+    ///
+    /// The plugin must want `emit_rtcp`.
+    ///
+    /// # Errors
+    /// See [`EmitError`]; then nothing was sent.
+    pub fn emit_rtcp(&mut self, packets: &[u8]) -> Result<(), EmitError> {
+        self.flush();
+        host::emit_rtcp(self.id(), packets)
+    }
+
+    /// The packet of the stream's history with this sequence number, if it is still kept.
+    pub fn history(&self, stream: StreamId, sequence_number: u16) -> Option<HistoryEntry> {
+        host::lookup(stream, sequence_number)
+    }
+
+    /// The wall-clock time of an instant as a 64-bit NTP timestamp (RFC 3550, 4): seconds since 1900 in the upper half,
+    /// fractions in the lower. The plugin must want `wall_clock`.
+    pub fn ntp(&self, at: Instant) -> u64 {
+        host::ntp(at)
+    }
+
+    /// A random number from the host's seeded generator. The plugin must want `randomness`.
+    pub fn random(&self) -> u64 {
+        host::random()
+    }
+
+    /// Writes a line to the host's log, marked with the plugin and the session. See also [`info!`](crate::info) and its
+    /// sisters.
+    pub fn log(&self, level: Level, message: &str) {
+        host::log(self.id(), level, message);
+    }
+
+    /// Has the message of a panic written to the host's log before the panic ends the instance. Call it in
+    /// [`create`](crate::Interceptor::create); natively it does nothing, for there panics are seen anyway.
+    ///
+    /// It is not done unasked, for it costs a component some kilobytes and an import.
+    pub fn log_panics(&self) {
+        #[cfg(target_family = "wasm")]
+        {
+            static ONCE: std::sync::Once = std::sync::Once::new();
+            ONCE.call_once(|| {
+                // Whose call it was is not known here; session 0 is the plugin itself.
+                std::panic::set_hook(Box::new(|panic| host::log(SessionId::new(0), Level::Error, &panic.to_string())));
+            });
+        }
+    }
+
+    /// Hands the application a named JSON document, such as a report or an event.
+    pub fn publish(&self, name: &str, json: &str) {
+        host::publish(self.id(), name, json);
+    }
+
+    /// Adds to a counter of this session, made on first use.
+    pub fn count(&self, name: &str, add: u64) {
+        host::count(self.id(), name, add);
+    }
+
+    /// Sets a gauge of this session, made on first use.
+    pub fn gauge(&self, name: &str, value: f64) {
+        host::gauge(self.id(), name, value);
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("session", &self.sessions.get(self.slot)).finish_non_exhaustive()
+    }
+}
+
+/// Writes a formatted line to the host's log: `error!(cx, "no room for {n} packets")`.
+#[macro_export]
+macro_rules! error {
+    ($cx:expr, $($format:tt)+) => { $cx.log($crate::Level::Error, &::std::format!($($format)+)) };
+}
+
+/// Writes a formatted line to the host's log: `warn!(cx, "no room for {n} packets")`.
+#[macro_export]
+macro_rules! warn {
+    ($cx:expr, $($format:tt)+) => { $cx.log($crate::Level::Warn, &::std::format!($($format)+)) };
+}
+
+/// Writes a formatted line to the host's log: `info!(cx, "bound stream {id}")`.
+#[macro_export]
+macro_rules! info {
+    ($cx:expr, $($format:tt)+) => { $cx.log($crate::Level::Info, &::std::format!($($format)+)) };
+}
+
+/// Writes a formatted line to the host's log: `debug!(cx, "packet {n}")`.
+#[macro_export]
+macro_rules! debug {
+    ($cx:expr, $($format:tt)+) => { $cx.log($crate::Level::Debug, &::std::format!($($format)+)) };
+}

@@ -1,0 +1,268 @@
+//! The sessions of one instance, kept apart.
+
+use crate::binding::{Access, Binding, RtcpAccess, View};
+use crate::context::{Context, Payload};
+use crate::error::Refusal;
+use crate::frame::{self, kind};
+use crate::header::Layout;
+use crate::host;
+use crate::idmap::IdMap;
+use crate::interceptor::Interceptor;
+use crate::packet::{Outcome, RtcpPacket, RtpPacket};
+use crate::stream::{SessionInfo, StreamId, StreamInfo};
+
+/// Which way a packet goes: from the peer or to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// What is known of a bound stream.
+#[derive(Clone, Copy)]
+pub(crate) struct Bound {
+    slot: u32,
+    pub(crate) view: View,
+    transform: bool,
+}
+
+impl Default for Bound {
+    fn default() -> Self {
+        Bound { slot: 0, view: View::Headers, transform: false }
+    }
+}
+
+/// A session's interceptor and what it answered when RTCP was bound.
+struct Slot<T> {
+    interceptor: T,
+    read_rtcp: RtcpAccess,
+    write_rtcp: RtcpAccess,
+}
+
+/// All sessions of one instance of a plugin.
+pub(crate) struct Instance<T> {
+    cx: Context,
+    /// By the host's id, the slot.
+    sessions: IdMap<u32>,
+    pub(crate) streams: IdMap<Bound>,
+    slots: Vec<Option<Slot<T>>>,
+    free: Vec<u32>,
+    /// Where a packet goes that has to grow.
+    pub(crate) copy: Vec<u8>,
+}
+
+impl<T: Interceptor> Instance<T> {
+    pub(crate) const fn new() -> Self {
+        Instance {
+            cx: Context::new(),
+            sessions: IdMap::new(),
+            streams: IdMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            copy: Vec::new(),
+        }
+    }
+
+    /// Makes a session's interceptor, from `state` if there is some.
+    pub(crate) fn create(&mut self, info: SessionInfo, config: &str, state: Option<&[u8]>) -> Result<(), Refusal> {
+        let id = info.id.number();
+        self.cx.begin();
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        self.cx.open(slot as usize, info);
+        let made = match state {
+            None => T::create(&mut self.cx, config),
+            Some(state) => T::restore(&mut self.cx, config, state),
+        };
+        let (filled, result) = match made {
+            Ok(interceptor) => {
+                self.sessions.insert(id, slot);
+                (Some(Slot { interceptor, read_rtcp: RtcpAccess::Pass, write_rtcp: RtcpAccess::Pass }), Ok(()))
+            }
+            Err(refusal) => {
+                self.free.push(slot);
+                (None, Err(refusal))
+            }
+        };
+        match self.slots.get_mut(slot as usize) {
+            Some(place) => *place = filled,
+            None => self.slots.push(filled),
+        }
+        result
+    }
+
+    /// Forgets a session and its streams.
+    pub(crate) fn remove(&mut self, session: u32) {
+        if let Some(slot) = self.sessions.remove(session)
+            && let Some(place) = self.slots.get_mut(slot as usize)
+        {
+            *place = None;
+            self.free.push(slot);
+            self.streams.retain(|bound| bound.slot != slot);
+        }
+    }
+
+    /// Calls a session's interceptor; none if there is no such session.
+    pub(crate) fn call<R>(&mut self, session: u32, call: impl FnOnce(&mut T, &mut Context) -> R) -> Option<R> {
+        let slot = self.sessions.get(session)? as usize;
+        let member = self.slots.get_mut(slot)?.as_mut()?;
+        self.cx.begin();
+        self.cx.enter(slot);
+        Some(call(&mut member.interceptor, &mut self.cx))
+    }
+
+    pub(crate) fn bind_rtcp(&mut self, session: u32, direction: Direction) -> Result<RtcpAccess, Refusal> {
+        let answer = self.call(session, |interceptor, cx| match direction {
+            Direction::Read => interceptor.bind_rtcp_reader(cx),
+            Direction::Write => interceptor.bind_rtcp_writer(cx),
+        });
+        let access = answer.unwrap_or(Ok(RtcpAccess::Pass))?;
+        if let Some(slot) = self.sessions.get(session)
+            && let Some(Some(member)) = self.slots.get_mut(slot as usize)
+        {
+            match direction {
+                Direction::Read => member.read_rtcp = access,
+                Direction::Write => member.write_rtcp = access,
+            }
+        }
+        Ok(access)
+    }
+
+    pub(crate) fn bind_stream(
+        &mut self,
+        session: u32,
+        direction: Direction,
+        stream: StreamId,
+        info: &StreamInfo,
+    ) -> Result<Binding, Refusal> {
+        let answer = self.call(session, |interceptor, cx| match direction {
+            Direction::Read => interceptor.bind_remote_stream(cx, stream, info),
+            Direction::Write => interceptor.bind_local_stream(cx, stream, info),
+        });
+        let binding = answer.unwrap_or(Ok(Binding::PASS))?;
+        if let Some(slot) = self.sessions.get(session) {
+            let (view, transform) = match binding.access {
+                Access::Pass => (View::Headers, false),
+                Access::Observe(view) => (view, false),
+                Access::Transform(view) => (view, true),
+            };
+            // A stream that passes is kept too: its timer and its history are the plugin's all the same.
+            self.streams.insert(stream.number(), Bound { slot, view, transform });
+        }
+        Ok(binding)
+    }
+
+    pub(crate) fn unbind_stream(&mut self, session: u32, direction: Direction, stream: StreamId) {
+        self.call(session, |interceptor, cx| match direction {
+            Direction::Read => interceptor.unbind_remote_stream(cx, stream),
+            Direction::Write => interceptor.unbind_local_stream(cx, stream),
+        });
+        self.streams.remove(stream.number());
+    }
+
+    /// The batched lane: events of any sessions, in their order. `EMIT_RTP` is whether the plugin wants that; if it does
+    /// not, no code may be left that would import it.
+    #[inline]
+    pub(crate) fn process<const EMIT_RTP: bool>(&mut self, mut frames: &mut [u8]) {
+        self.cx.begin();
+        // A frame goes on as one slice: with its parts as arguments of their own, one would be passed in memory.
+        while let Some(frame) = frame::split(&mut frames) {
+            match frame::kind_of(frame) {
+                kind::READ_RTP => self.rtp_frame::<EMIT_RTP>(Direction::Read, frame),
+                kind::WRITE_RTP => self.rtp_frame::<EMIT_RTP>(Direction::Write, frame),
+                kind::READ_RTCP => self.rtcp_frame(Direction::Read, frame),
+                kind::WRITE_RTCP => self.rtcp_frame(Direction::Write, frame),
+                kind::SESSION_TIMER | kind::STREAM_TIMER => self.timer_frame(frame),
+                // A later version's; what it adds is not for this plugin.
+                _ => {}
+            }
+        }
+        self.cx.flush();
+    }
+
+    #[inline]
+    fn rtp_frame<const EMIT_RTP: bool>(&mut self, direction: Direction, frame: &mut [u8]) {
+        let Some((head, bytes)) = frame::parts(frame) else { return };
+        let stream = StreamId::new(head.handle());
+        let Some(bound) = self.streams.get(head.handle()) else { return };
+        let Some(Some(member)) = self.slots.get_mut(bound.slot as usize) else { return };
+        self.cx.enter(bound.slot as usize);
+        let Ok(mut packet) = RtpPacket::new(stream, head.facts(), bound.view, bytes, &mut self.copy) else {
+            // Not for the plugin to judge: it goes on as it came.
+            if bound.transform {
+                head.hand_on(&[], &mut self.cx.burst);
+            }
+            return;
+        };
+        let outcome = match direction {
+            Direction::Read => member.interceptor.read_rtp(&mut self.cx, &mut packet),
+            Direction::Write => member.interceptor.write_rtp(&mut self.cx, &mut packet),
+        };
+        if !bound.transform {
+            return;
+        }
+        match outcome {
+            Outcome::Forward => {
+                let bytes = if packet.changed() { packet.bytes() } else { &[] };
+                head.hand_on(bytes, &mut self.cx.burst);
+            }
+            Outcome::Replace(bytes) if !bytes.is_empty() => head.hand_on(&bytes, &mut self.cx.burst),
+            Outcome::Replace(_) | Outcome::Drop => {}
+            Outcome::Packets(packets) if EMIT_RTP => emit_all(&mut self.cx, stream, &packets),
+            Outcome::Packets(_) => panic!("Outcome::Packets of RTP without `emit_rtp` among the plugin's wants"),
+        }
+    }
+
+    #[inline]
+    fn rtcp_frame(&mut self, direction: Direction, frame: &mut [u8]) {
+        let Some((head, bytes)) = frame::parts(frame) else { return };
+        let Some(slot) = self.sessions.get(head.handle()) else { return };
+        let Some(Some(member)) = self.slots.get_mut(slot as usize) else { return };
+        self.cx.enter(slot as usize);
+        let mut packet = RtcpPacket::new(head.facts(), bytes);
+        let (access, outcome) = match direction {
+            Direction::Read => (member.read_rtcp, member.interceptor.read_rtcp(&mut self.cx, &mut packet)),
+            Direction::Write => (member.write_rtcp, member.interceptor.write_rtcp(&mut self.cx, &mut packet)),
+        };
+        if access != RtcpAccess::Transform {
+            return;
+        }
+        let replacement = match outcome {
+            Outcome::Forward => {
+                let bytes = if packet.changed() { packet.bytes() } else { &[] };
+                head.hand_on(bytes, &mut self.cx.burst);
+                return;
+            }
+            Outcome::Replace(bytes) => bytes,
+            Outcome::Packets(packets) => packets.concat(),
+            Outcome::Drop => return,
+        };
+        if !replacement.is_empty() {
+            head.hand_on(&replacement, &mut self.cx.burst);
+        }
+    }
+
+    fn timer_frame(&mut self, frame: &mut [u8]) {
+        let Some((head, _)) = frame::parts(frame) else { return };
+        let (slot, stream) = match head.kind() {
+            kind::SESSION_TIMER => (self.sessions.get(head.handle()), None),
+            _ => (self.streams.get(head.handle()).map(|bound| bound.slot), Some(StreamId::new(head.handle()))),
+        };
+        let Some(slot) = slot else { return };
+        if let Some(Some(member)) = self.slots.get_mut(slot as usize) {
+            self.cx.enter(slot as usize);
+            member.interceptor.handle_timeout(&mut self.cx, stream);
+        }
+    }
+}
+
+/// Packets in one packet's place, as the batched lane has it: after what was handed on before.
+fn emit_all(cx: &mut Context, stream: StreamId, packets: &[Vec<u8>]) {
+    cx.flush();
+    for packet in packets {
+        if let Ok(layout) = Layout::of(packet) {
+            let (header, payload) = packet.split_at(layout.len);
+            // The host counts what it refuses; there is no one else to tell.
+            let _ = host::emit_rtp(stream, header, Payload::Bytes(payload), &[]);
+        }
+    }
+}

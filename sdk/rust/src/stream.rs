@@ -1,0 +1,111 @@
+//! What a plugin is told of its session and streams.
+
+use crate::attributes::Attribute;
+
+/// One session (one peer's connection) as the plugin's instance knows it; never reused while the instance lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u32);
+
+/// One bound stream as the plugin's instance knows it; never reused while the instance lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(u32);
+
+impl SessionId {
+    /// The id with this number.
+    pub const fn new(number: u32) -> Self {
+        SessionId(number)
+    }
+
+    /// The id's number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl StreamId {
+    /// The id with this number.
+    pub const fn new(number: u32) -> Self {
+        StreamId(number)
+    }
+
+    /// The id's number.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+}
+
+/// What a session is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The session.
+    pub id: SessionId,
+    /// The most bytes a packet may have on the wire, RTP or RTCP, without IP and UDP headers.
+    pub mtu: u16,
+    /// RTCP canonical name of this endpoint (RFC 3550, 6.5.1).
+    pub cname: String,
+    /// The SSRC to put as the sender of RTCP packets that have no better one, the same for all plugins of the session.
+    pub rtcp_ssrc: u32,
+}
+
+/// Everything known about a stream when it is bound. What was not negotiated is 0, empty or `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StreamInfo {
+    /// The application's name for the stream, for people and logs.
+    pub id: String,
+    /// What the application or earlier plugins attached to the stream.
+    pub attributes: Vec<Attribute>,
+    /// SSRC of the stream's media packets.
+    pub ssrc: u32,
+    /// SSRC of its retransmissions (RFC 4588).
+    pub ssrc_retransmission: Option<u32>,
+    /// SSRC of its repair packets.
+    pub ssrc_forward_error_correction: Option<u32>,
+    /// Payload type of the stream's media packets.
+    pub payload_type: u8,
+    /// Payload type of its retransmissions.
+    pub payload_type_retransmission: Option<u8>,
+    /// Payload type of its repair packets.
+    pub payload_type_forward_error_correction: Option<u8>,
+    /// RTP header extensions as negotiated (RFC 8285).
+    pub rtp_header_extensions: Vec<RtpHeaderExtension>,
+    /// Such as `video/VP8`.
+    pub mime_type: String,
+    /// RTP timestamp units per second.
+    pub clock_rate: u32,
+    /// Audio channels.
+    pub channels: u16,
+    /// The parameters of `a=fmtp`.
+    pub sdp_fmtp_line: String,
+    /// The lines of `a=rtcp-fb`.
+    pub rtcp_feedback: Vec<RtcpFeedback>,
+}
+
+impl StreamInfo {
+    /// Whether `a=rtcp-fb` names this feedback, such as `("nack", "")` or `("nack", "pli")`.
+    pub fn has_feedback(&self, kind: &str, parameter: &str) -> bool {
+        self.rtcp_feedback.iter().any(|line| line.kind == kind && line.parameter == parameter)
+    }
+
+    /// The id under which packets carry the header extension with this URI.
+    pub fn extension_id(&self, uri: &str) -> Option<u8> {
+        self.rtp_header_extensions.iter().find(|extension| extension.uri == uri).map(|extension| extension.id)
+    }
+}
+
+/// An RTP header extension as negotiated (RFC 8285): `id` is what the packets carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtpHeaderExtension {
+    /// Names the extension.
+    pub uri: String,
+    /// 1 to 14 in the one-byte form, 1 to 255 in the two-byte form.
+    pub id: u8,
+}
+
+/// A line of `a=rtcp-fb` (RFC 4585, 4.2), such as `nack`, `nack pli`, `transport-cc`, `ccm fir`, `ack ccfb`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtcpFeedback {
+    /// The first word.
+    pub kind: String,
+    /// The rest, or empty.
+    pub parameter: String,
+}

@@ -1,0 +1,299 @@
+//! What a host knows of one session with one plugin, and the rules by which it takes what a plugin gives.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use crate::attributes::{Attribute, Value};
+use crate::binding::{Access, Binding, View};
+use crate::context::{HistoryEntry, Level, Payload};
+use crate::error::{AttributeError, EmitError};
+use crate::frame::HEAD;
+use crate::header::Header;
+use crate::instance::Direction;
+use crate::packet::RtcpParts;
+use crate::stream::{StreamId, StreamInfo};
+use crate::testing::feed::Packet;
+use crate::testing::harness::Setup;
+use crate::testing::history::History;
+use crate::time::Instant;
+
+/// What one call may emit (the host's defaults).
+const PACKETS_PER_CALL: usize = 1024;
+const BYTES_PER_CALL: usize = 2 << 20;
+/// What one packet may carry (the host's defaults).
+const ATTRIBUTES: usize = 16;
+const ATTRIBUTE_BYTES: usize = 4096;
+
+/// A bound stream.
+pub(crate) struct Stream {
+    pub(crate) id: StreamId,
+    pub(crate) direction: Direction,
+    pub(crate) info: StreamInfo,
+    pub(crate) binding: Binding,
+    pub(crate) history: History,
+    pub(crate) wake: Option<Instant>,
+}
+
+/// A packet of the call that is running.
+pub(crate) struct Shown {
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) view: View,
+    pub(crate) transform: bool,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) attributes: Vec<Attribute>,
+    pub(crate) handed_on: bool,
+}
+
+/// The host's side of a harness.
+pub(crate) struct World {
+    pub(crate) setup: Setup,
+    pub(crate) now: Instant,
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) session_wake: Option<Instant>,
+    pub(crate) shown: Vec<Shown>,
+    pub(crate) went_on: Vec<Packet>,
+    pub(crate) emitted_rtp: Vec<Packet>,
+    pub(crate) emitted_rtcp: Vec<Packet>,
+    pub(crate) published: Vec<(String, String)>,
+    pub(crate) logs: Vec<(Level, String)>,
+    pub(crate) counters: BTreeMap<String, u64>,
+    pub(crate) gauges: BTreeMap<String, f64>,
+    random: u64,
+    order: u64,
+    packets_this_call: usize,
+    bytes_this_call: usize,
+}
+
+thread_local! {
+    /// Of the harness that is calling its plugin.
+    static CURRENT: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+/// Makes `world` the host for the time of `call`.
+pub(crate) fn enter<R>(world: World, call: impl FnOnce() -> R) -> (World, R) {
+    CURRENT.set(Some(world));
+    let result = call();
+    let Some(world) = CURRENT.take() else { unreachable!("a harness runs inside another one's call") };
+    (world, result)
+}
+
+/// The host of the call that is running.
+pub(crate) fn with<R>(call: impl FnOnce(&mut World) -> R) -> R {
+    CURRENT.with_borrow_mut(|current| match current {
+        Some(world) => call(world),
+        None => panic!("a Context works only while the harness calls the plugin"),
+    })
+}
+
+impl World {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let mut world = World {
+            now: setup.start,
+            random: setup.seed,
+            setup,
+            streams: Vec::new(),
+            session_wake: None,
+            shown: Vec::new(),
+            went_on: Vec::new(),
+            emitted_rtp: Vec::new(),
+            emitted_rtcp: Vec::new(),
+            published: Vec::new(),
+            logs: Vec::new(),
+            counters: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+            order: 0,
+            packets_this_call: 0,
+            bytes_this_call: 0,
+        };
+        // The host gives a plugin numbers of its own, drawn from the session's.
+        world.random = world.random();
+        world
+    }
+
+    /// A call of the host's begins.
+    pub(crate) fn begin(&mut self) {
+        self.packets_this_call = 0;
+        self.bytes_this_call = 0;
+    }
+
+    pub(crate) fn stream(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.streams.iter_mut().find(|stream| stream.id == id)
+    }
+
+    fn leaves(&mut self, stream: Option<StreamId>, bytes: Vec<u8>, attributes: Vec<Attribute>) -> Packet {
+        self.order += 1;
+        Packet { bytes, attributes, stream, time: self.now, order: self.order }
+    }
+
+    /// A packet that no plugin keeps back.
+    pub(crate) fn pass(&mut self, stream: Option<StreamId>, bytes: Vec<u8>, attributes: Vec<Attribute>) {
+        let packet = self.leaves(stream, bytes, attributes);
+        self.went_on.push(packet);
+    }
+
+    /// `burst.next`. What it panics on, the host calls a fault of the plugin.
+    pub(crate) fn next(&mut self, mut frames: &[u8]) {
+        while !frames.is_empty() {
+            let included = frames.get(2..4).map_or(0, |bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])));
+            let Some((frame, rest)) = frames.split_at_checked(HEAD + included) else { panic!("a frame is cut short") };
+            frames = rest;
+            let (head, bytes) = frame.split_at(HEAD);
+            let id = u32::from_le_bytes([head[20], head[21], head[22], head[23]]);
+            let Some(shown) = self.shown.get_mut(id as usize) else { panic!("packet {id} is not of this call") };
+            assert!(shown.transform, "packet {id} is only observed and cannot be handed on");
+            assert!(!shown.handed_on, "packet {id} is handed on twice");
+            shown.handed_on = true;
+            let (stream, attributes) = (shown.stream, std::mem::take(&mut shown.attributes));
+            let mut whole = std::mem::take(&mut shown.bytes);
+            if !bytes.is_empty() && stream.is_some() {
+                let Ok(header) = Header::parse(bytes) else { panic!("packet {id} is replaced by what is not RTP") };
+                if shown.view == View::Headers {
+                    assert_eq!(header.len(), bytes.len(), "bytes follow the header in place of packet {id}'s");
+                    let payload = Header::parse(&whole).map_or(0, |header| header.len());
+                    whole.splice(..payload, bytes.iter().copied());
+                } else {
+                    whole = bytes.to_vec();
+                }
+            } else if !bytes.is_empty() {
+                let whole_packets: usize = RtcpParts::of(bytes).map(|part| part.bytes.len()).sum();
+                assert_eq!(whole_packets, bytes.len(), "packet {id} is replaced by what is not RTCP");
+                whole = bytes.to_vec();
+            }
+            self.pass(stream, whole, attributes);
+        }
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), EmitError> {
+        if self.packets_this_call >= PACKETS_PER_CALL || self.bytes_this_call + bytes > BYTES_PER_CALL {
+            return Err(EmitError::Quota);
+        }
+        self.packets_this_call += 1;
+        self.bytes_this_call += bytes;
+        Ok(())
+    }
+
+    pub(crate) fn emit_rtp(
+        &mut self,
+        id: StreamId,
+        header: &[u8],
+        payload: Payload<'_>,
+        added: &[Attribute],
+    ) -> Result<(), EmitError> {
+        let mtu = usize::from(self.setup.mtu);
+        let stream = self.stream(id).ok_or(EmitError::Unknown)?;
+        let parsed = Header::parse(header).map_err(|error| EmitError::Malformed(error.to_string()))?;
+        if parsed.len() != header.len() {
+            return Err(EmitError::Malformed("bytes behind the RTP header".to_owned()));
+        }
+        let (ssrc, info) = (parsed.ssrc(), &stream.info);
+        let companion = [info.ssrc_retransmission, info.ssrc_forward_error_correction].contains(&Some(ssrc));
+        if ssrc != info.ssrc && !companion {
+            return Err(EmitError::ForeignSsrc);
+        }
+        let (mut bytes, mut attributes) = (header.to_vec(), Vec::new());
+        match payload {
+            Payload::Bytes(payload) => {
+                // An observer may speak on a companion's SSRC and from the history, not in the stream's place.
+                if ssrc == info.ssrc && !matches!(stream.binding.access, Access::Transform(_)) {
+                    return Err(EmitError::Denied);
+                }
+                bytes.extend_from_slice(payload);
+            }
+            Payload::History { sequence_number, prefix } => {
+                let kept = stream.history.lookup(sequence_number).ok_or(EmitError::NotInHistory)?;
+                bytes.extend_from_slice(prefix);
+                bytes.extend_from_slice(&kept.payload);
+                attributes.clone_from(&kept.attributes);
+            }
+        }
+        for attribute in added {
+            set(&mut attributes, &attribute.key, Some(&attribute.value))
+                .map_err(|error| EmitError::Other(error.to_string()))?;
+        }
+        if bytes.len() > mtu {
+            return Err(EmitError::TooLarge);
+        }
+        let padding = usize::from(bytes.last().copied().unwrap_or(0));
+        if parsed.padding() && (padding == 0 || padding > bytes.len() - header.len()) {
+            return Err(EmitError::Malformed("padding does not fit the payload".to_owned()));
+        }
+        self.spend(bytes.len())?;
+        let packet = self.leaves(Some(id), bytes, attributes);
+        self.emitted_rtp.push(packet);
+        Ok(())
+    }
+
+    pub(crate) fn emit_rtcp(&mut self, packets: &[u8]) -> Result<(), EmitError> {
+        let parts = || RtcpParts::of(packets).map(|part| part.bytes.len());
+        if packets.is_empty() || parts().sum::<usize>() != packets.len() {
+            return Err(EmitError::Malformed("the packets' lengths do not add up".to_owned()));
+        }
+        if parts().max().unwrap_or(0) > usize::from(self.setup.mtu) {
+            return Err(EmitError::TooLarge);
+        }
+        self.spend(packets.len())?;
+        let packet = self.leaves(None, packets.to_vec(), Vec::new());
+        self.emitted_rtcp.push(packet);
+        Ok(())
+    }
+
+    pub(crate) fn lookup(&mut self, stream: StreamId, sequence_number: u16) -> Option<HistoryEntry> {
+        let kept = self.stream(stream)?.history.lookup(sequence_number)?;
+        let size = kept.header.len() + kept.payload.len();
+        Some(HistoryEntry { header: kept.header.clone(), size, time: kept.entered })
+    }
+
+    pub(crate) fn set_attribute(
+        &mut self,
+        packet: u32,
+        key: &str,
+        value: Option<&Value>,
+    ) -> Result<(), AttributeError> {
+        let shown = self.shown.get_mut(packet as usize).ok_or(AttributeError::Unknown)?;
+        if !shown.transform || key.starts_with("sandbar.") {
+            return Err(AttributeError::Denied);
+        }
+        set(&mut shown.attributes, key, value)
+    }
+
+    /// The 64-bit NTP timestamp of an instant, to the fraction.
+    pub(crate) fn ntp(&self, at: Instant) -> u64 {
+        let start = i128::from(self.setup.start.as_nanos());
+        let nanos = i128::from(at.as_nanos()) - start;
+        let fractions = (nanos << 32).div_euclid(1_000_000_000);
+        (i128::from(self.setup.ntp) + fractions) as u64
+    }
+
+    /// SplitMix64: seeded, and good enough for tests.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+fn size(attribute: &Attribute) -> usize {
+    attribute.key.len()
+        + match &attribute.value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 8,
+        }
+}
+
+/// Sets or removes a value; an error changes nothing.
+fn set(attributes: &mut Vec<Attribute>, key: &str, value: Option<&Value>) -> Result<(), AttributeError> {
+    let mut after = attributes.clone();
+    match (after.iter_mut().find(|attribute| attribute.key == key), value) {
+        (Some(attribute), Some(value)) => attribute.value = value.clone(),
+        (None, Some(value)) => after.push(Attribute { key: key.to_owned(), value: value.clone() }),
+        (_, None) => after.retain(|attribute| attribute.key != key),
+    }
+    if after.len() > ATTRIBUTES || after.iter().map(size).sum::<usize>() > ATTRIBUTE_BYTES {
+        return Err(AttributeError::Quota);
+    }
+    *attributes = after;
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! The two lanes of one instance, against each other and against bytes that make no sense.
+
+use crate::context::{Context, Payload};
+use crate::frame::{HEAD, kind};
+use crate::instance::{Direction, Instance};
+use crate::packet::Facts;
+use crate::testing::{Feed, Harness, packet};
+use crate::{
+    Attribute, Binding, Header, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, SessionId,
+    SessionInfo, StreamId, StreamInfo, Value,
+};
+
+/// Does to a packet what its payload type says.
+struct Puppet;
+
+const FORWARD: u8 = 0;
+const CHANGE: u8 = 1;
+const GROW: u8 = 2;
+const REPLACE: u8 = 3;
+const EMPTY: u8 = 4;
+const DROP: u8 = 5;
+const TWICE: u8 = 6;
+
+impl Interceptor for Puppet {
+    fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
+        if config == "no" { Err(Refusal::config("no")) } else { Ok(Puppet) }
+    }
+
+    fn bind_rtcp_reader(&mut self, _: &mut Context) -> Result<RtcpAccess, Refusal> {
+        Ok(RtcpAccess::Transform)
+    }
+
+    fn bind_remote_stream(&mut self, _: &mut Context, _: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        match info.id.as_str() {
+            "headers" => Ok(Binding::transform_headers()),
+            "packets" => Ok(Binding::transform_packets()),
+            "watch" => Ok(Binding::observe_packets()),
+            other => Err(Refusal::unsupported(other)),
+        }
+    }
+
+    fn read_rtp(&mut self, _: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+        match packet.header().payload_type() {
+            CHANGE => packet.header_mut().set_sequence_number(99),
+            GROW => packet.header_mut().set_extension(1, &[1, 2, 3]).unwrap(),
+            REPLACE => return Outcome::Replace(packet.bytes().to_vec()),
+            EMPTY => return Outcome::Replace(Vec::new()),
+            DROP => return Outcome::Drop,
+            TWICE => return Outcome::Packets(vec![packet.bytes().to_vec(); 2]),
+            _ => {}
+        }
+        Outcome::Forward
+    }
+
+    fn read_rtcp(&mut self, _: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
+        match packet.parts().next().map_or(FORWARD, |part| part.count) {
+            CHANGE => packet.bytes_mut()[4] = 0xFF,
+            REPLACE => return Outcome::Replace(packet.bytes().to_vec()),
+            EMPTY => return Outcome::Packets(Vec::new()),
+            DROP => return Outcome::Drop,
+            TWICE => return Outcome::Packets(vec![packet.bytes().to_vec(); 2]),
+            _ => {}
+        }
+        Outcome::Forward
+    }
+}
+
+fn stream(id: &str) -> StreamInfo {
+    StreamInfo { id: id.to_owned(), ssrc: 7, ..StreamInfo::default() }
+}
+
+fn of_type(payload_type: u8) -> Vec<u8> {
+    let mut bytes = packet(7, 5, b"media");
+    bytes[1] = payload_type;
+    bytes
+}
+
+fn facts(packet: u32) -> Facts {
+    Facts { packet, time: Instant::ZERO, size: 17, repaired: false, attributes: false }
+}
+
+fn session(id: u32) -> SessionInfo {
+    SessionInfo { id: SessionId::new(id), mtu: 1200, cname: String::new(), rtcp_ssrc: 0 }
+}
+
+#[test]
+fn each_outcome_reaches_the_host() {
+    for view in ["headers", "packets"] {
+        let mut harness = Harness::<Puppet>::new("").unwrap();
+        let id = harness.bind_remote_stream(&stream(view)).unwrap();
+        let mut read = |what| harness.read(id, of_type(what)).pop().map(|packet| packet.bytes);
+        assert_eq!(read(FORWARD), Some(of_type(FORWARD)));
+        assert_eq!(read(REPLACE), Some(of_type(REPLACE)));
+        assert_eq!((read(DROP), read(EMPTY)), (None, None));
+        let changed = read(CHANGE).unwrap();
+        assert_eq!(Header::parse(&changed).unwrap().sequence_number(), 99);
+        assert!(changed.ends_with(b"media"));
+        let grown = read(GROW).unwrap();
+        assert_eq!(Header::parse(&grown).unwrap().extension(1), Some(&[1, 2, 3][..]));
+        assert!(grown.ends_with(b"media") && grown.len() == 12 + 8 + 5);
+        assert_eq!(read(TWICE), None);
+        assert_eq!(harness.emitted_rtp().len(), 2);
+    }
+}
+
+#[test]
+fn an_observer_cannot_change_or_stop_a_packet() {
+    let mut harness = Harness::<Puppet>::new("").unwrap();
+    let id = harness.bind_remote_stream(&stream("watch")).unwrap();
+    for what in [FORWARD, CHANGE, GROW, REPLACE, EMPTY, DROP, TWICE] {
+        let on: Vec<_> = harness.read(id, of_type(what)).into_iter().map(|packet| packet.bytes).collect();
+        assert_eq!(on, [of_type(what)]);
+    }
+}
+
+#[test]
+fn outcomes_of_rtcp_are_whole_compounds() {
+    let mut harness = Harness::<Puppet>::new("").unwrap();
+    let of_count = |count: u8| vec![0x80 | count, 201, 0, 1, 0, 0, 0, 1];
+    let mut read = |count| harness.read_rtcp(of_count(count)).pop().map(|packet| packet.bytes);
+    assert_eq!(read(FORWARD), Some(of_count(FORWARD)));
+    assert_eq!(read(REPLACE), Some(of_count(REPLACE)));
+    assert_eq!(read(CHANGE).map(|bytes| bytes[4]), Some(0xFF));
+    assert_eq!(read(TWICE), Some(of_count(TWICE).repeat(2)));
+    assert_eq!((read(DROP), read(EMPTY)), (None, None));
+}
+
+#[test]
+fn both_lanes_give_the_same_outcomes() {
+    for view in ["headers", "packets"] {
+        let mut harness = Harness::<Puppet>::new("").unwrap();
+        let id = harness.bind_remote_stream(&stream(view)).unwrap();
+        let mut typed = Instance::<Puppet>::new();
+        typed.create(session(1), "", None).unwrap();
+        typed.bind_stream(1, Direction::Read, id, &stream(view)).unwrap();
+        for what in [FORWARD, CHANGE, GROW, REPLACE, EMPTY, DROP] {
+            let whole = of_type(what);
+            let mut shown = if view == "headers" { whole[..12].to_vec() } else { whole.clone() };
+            let payload = &whole[shown.len()..];
+            let by_type = match typed.rtp(1, Direction::Read, id, facts(0), &mut shown) {
+                Outcome::Forward => Some(whole.clone()),
+                Outcome::Replace(bytes) => Some([&bytes, payload].concat()),
+                Outcome::Drop => None,
+                Outcome::Packets(_) => unreachable!(),
+            };
+            assert_eq!(harness.read(id, whole).pop().map(|packet| packet.bytes), by_type, "{view} {what}");
+        }
+        assert!(
+            matches!(typed.rtp(1, Direction::Read, id, facts(0), &mut of_type(TWICE)), Outcome::Packets(two) if two.len() == 2)
+        );
+        assert_eq!(typed.rtp(1, Direction::Read, id, facts(0), &mut [0; 40]), Outcome::Forward, "what is not RTP");
+        assert_eq!(typed.rtp(9, Direction::Read, id, facts(0), &mut of_type(DROP)), Outcome::Forward, "no session");
+        let twice = typed.rtcp(1, Direction::Read, facts(0), &mut [0x80 | TWICE, 201, 0, 0]);
+        assert_eq!(twice, Outcome::Replace([0x80 | TWICE, 201, 0, 0].repeat(2)));
+        typed.timeout(1, Some(id));
+    }
+}
+
+#[test]
+fn what_is_forwarded_before_an_emission_stays_before_it() {
+    let mut harness = Harness::<Puppet>::new("").unwrap();
+    let id = harness.bind_remote_stream(&stream("packets")).unwrap();
+    let burst = [FORWARD, TWICE, FORWARD].map(|what| (id, Feed::new(of_type(what))));
+    let on = harness.read_burst(burst);
+    let emitted = harness.emitted_rtp();
+    let order: Vec<u64> = [&on[0], &emitted[0], &emitted[1], &on[1]].map(|packet| packet.order).to_vec();
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
+fn sessions_are_kept_apart_and_their_slots_are_used_again() {
+    /// Knows the session that it was made for.
+    struct Named(u32);
+    impl Interceptor for Named {
+        fn create(cx: &mut Context, config: &str) -> Result<Self, Refusal> {
+            if config == "no" { Err(Refusal::config("no")) } else { Ok(Named(cx.session().id.number())) }
+        }
+        fn control(&mut self, cx: &mut Context, _: &str) -> Result<String, Refusal> {
+            Ok(format!("{} {}", self.0, cx.session().id.number()))
+        }
+    }
+    let mut instance = Instance::<Named>::new();
+    let ask = |instance: &mut Instance<Named>, id| {
+        instance.call(id, |named, cx| named.control(cx, "").unwrap()).unwrap_or_default()
+    };
+    for id in 1..=50 {
+        instance.create(session(id), "", None).unwrap();
+    }
+    for id in (1..=50).step_by(3) {
+        instance.remove(id);
+    }
+    assert_eq!(instance.create(session(51), "no", None), Err(Refusal::config("no")));
+    for id in 52..=90 {
+        instance.create(session(id), "", None).unwrap();
+    }
+    for id in 1..=90 {
+        let there = id != 51 && (id > 51 || id % 3 != 1);
+        let said = if there { format!("{id} {id}") } else { String::new() };
+        assert_eq!(ask(&mut instance, id), said);
+    }
+}
+
+#[test]
+fn a_session_that_ends_takes_its_streams_with_it() {
+    let mut instance = Instance::<Puppet>::new();
+    for id in 1..=2 {
+        instance.create(session(id), "", None).unwrap();
+        instance.bind_stream(id, Direction::Read, StreamId::new(id), &stream("headers")).unwrap();
+    }
+    instance.remove(1);
+    assert!(instance.streams.get(1).is_none() && instance.streams.get(2).is_some());
+    instance.unbind_stream(2, Direction::Read, StreamId::new(2));
+    assert!(instance.streams.get(2).is_none());
+}
+
+#[test]
+fn a_refused_stream_is_not_bound() {
+    let mut harness = Harness::<Puppet>::new("").unwrap();
+    assert_eq!(harness.bind_remote_stream(&stream("other")), Err(Refusal::unsupported("other")));
+    assert_eq!(Harness::<Puppet>::new("no").err(), Some(Refusal::config("no")));
+}
+
+#[test]
+fn no_frames_make_an_instance_panic() {
+    let mut instance = Instance::<Puppet>::new();
+    instance.create(session(1), "", None).unwrap();
+    for (id, view) in [(1, "watch"), (2, "watch")] {
+        instance.bind_stream(1, Direction::Read, StreamId::new(id), &stream(view)).unwrap();
+    }
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for _ in 0..20_000 {
+        let mut frames: Vec<u8> = (0..random() % 200).map(|_| random() as u8).collect();
+        // Make some of them make sense up to a point. There is no host to hand anything on to: nothing is bound with
+        // `transform`.
+        if frames.len() > HEAD {
+            frames[0] =
+                [kind::READ_RTP, kind::WRITE_RTCP, kind::SESSION_TIMER, kind::STREAM_TIMER, 9][random() as usize % 5];
+            frames[2..8].copy_from_slice(&[random() as u8 % 64, 0, random() as u8 % 4, 0, 0, 0]);
+            frames[HEAD] = 0x80 | frames[HEAD] & 0x3F;
+        }
+        instance.process::<true>(&mut frames);
+    }
+}
+
+#[test]
+fn attributes_ride_with_a_packet() {
+    /// Adds one to `n`.
+    struct Increment;
+    impl Interceptor for Increment {
+        fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
+            Ok(Increment)
+        }
+        fn bind_remote_stream(&mut self, _: &mut Context, _: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
+            Ok(Binding::transform_headers())
+        }
+        fn read_rtp(&mut self, _: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+            let Some(Value::Integer(n)) = packet.attribute("n").or(Some(Value::Integer(0))) else {
+                return Outcome::Drop;
+            };
+            packet.set_attribute("n", n + 1).unwrap();
+            assert_eq!(packet.attributes().len(), 1);
+            assert_eq!(packet.set_attribute("sandbar.x", true), Err(crate::AttributeError::Denied));
+            assert_eq!(packet.set_attribute("big", vec![0; 5000]), Err(crate::AttributeError::Quota));
+            packet.remove_attribute("none").unwrap();
+            Outcome::Forward
+        }
+    }
+    let mut harness = Harness::<Increment>::new("").unwrap();
+    let id = harness.bind_remote_stream(&stream("")).unwrap();
+    let on = harness.read(id, packet(7, 1, b""));
+    assert_eq!(on[0].attribute("n"), Some(&Value::Integer(1)));
+    let on = harness.read(id, Feed::new(packet(7, 1, b"")).attribute("n", 41_i64));
+    assert_eq!(on[0].attributes, [Attribute::new("n", 42_i64)]);
+}
+
+#[test]
+fn the_host_refuses_what_it_may_not_send() {
+    use crate::EmitError;
+    /// Emits what a test asks for.
+    struct Speaker(StreamId);
+    impl Interceptor for Speaker {
+        fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
+            Ok(Speaker(StreamId::new(0)))
+        }
+        fn bind_local_stream(&mut self, _: &mut Context, id: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+            self.0 = id;
+            let binding = if info.id == "watch" { Binding::observe_headers() } else { Binding::transform_headers() };
+            Ok(binding.with_history(4))
+        }
+        fn control(&mut self, cx: &mut Context, request: &str) -> Result<String, Refusal> {
+            let mut words = request.split(' ').map(|word| word.parse::<usize>().unwrap());
+            let (ssrc, source, size) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
+            let header = packet(ssrc as u32, 9, b"");
+            let bytes = vec![0; size];
+            let payload = match source {
+                0 => Payload::Bytes(&bytes),
+                kept => Payload::History { sequence_number: kept as u16, prefix: &bytes },
+            };
+            cx.emit_rtp(self.0, &header, payload, &[]).map_err(|error| Refusal::other(error.to_string()))?;
+            Ok(String::new())
+        }
+    }
+    let info = StreamInfo { ssrc_retransmission: Some(8), ..stream("watch") };
+    let mut harness = Harness::<Speaker>::new("").unwrap();
+    let said =
+        |harness: &mut Harness<Speaker>, request: &str| harness.control(request).err().map(|error| error.to_string());
+    assert_eq!(said(&mut harness, "7 0 1"), Some(EmitError::Unknown.to_string()));
+    let watched = harness.bind_local_stream(&info).unwrap();
+    harness.write(watched, packet(7, 3, b"media"));
+    assert_eq!(said(&mut harness, "7 0 1"), Some(EmitError::Denied.to_string()));
+    assert_eq!(said(&mut harness, "9 0 1"), Some(EmitError::ForeignSsrc.to_string()));
+    assert_eq!(said(&mut harness, "8 2 1"), Some(EmitError::NotInHistory.to_string()));
+    assert_eq!(said(&mut harness, "8 0 1189"), Some(EmitError::TooLarge.to_string()));
+    for allowed in ["8 3 2", "7 3 0", "8 0 1188"] {
+        assert_eq!(said(&mut harness, allowed), None, "{allowed}");
+    }
+    assert_eq!(harness.emitted_rtp()[0].payload(), b"\0\0media");
+    harness.bind_local_stream(&StreamInfo { id: "change".to_owned(), ..info }).unwrap();
+    assert_eq!(said(&mut harness, "7 0 1"), None);
+}
+
+#[test]
+fn timers_come_in_order_each_at_its_millisecond() {
+    use std::time::Duration;
+    /// Publishes when it is woken, and by what.
+    struct Sleeper;
+    impl Interceptor for Sleeper {
+        fn create(cx: &mut Context, _: &str) -> Result<Self, Refusal> {
+            cx.wake_after(Duration::from_micros(2_500));
+            Ok(Sleeper)
+        }
+        fn bind_local_stream(&mut self, cx: &mut Context, id: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
+            cx.wake_stream_at(id, Some(cx.now() + Duration::from_millis(1)));
+            Ok(Binding::PASS)
+        }
+        fn handle_timeout(&mut self, cx: &mut Context, stream: Option<StreamId>) {
+            let name = stream.map_or("session", |_| "stream");
+            cx.publish(name, &((cx.now() - Instant::from_millis(1_000_000)).as_millis()).to_string());
+        }
+        fn control(&mut self, cx: &mut Context, _: &str) -> Result<String, Refusal> {
+            cx.wake_at(Some(cx.now()));
+            Ok(String::new())
+        }
+    }
+    let mut harness = Harness::<Sleeper>::new("").unwrap();
+    harness.bind_local_stream(&stream("")).unwrap();
+    let gone = harness.bind_local_stream(&stream("")).unwrap();
+    harness.unbind_stream(gone);
+    harness.advance(Duration::from_millis(10));
+    let expected = [("stream", "1"), ("session", "3")].map(|(name, at)| (name.to_owned(), at.to_owned()));
+    assert_eq!(harness.published(), expected);
+    assert_eq!(harness.next_timeout(), None);
+    harness.control("").unwrap();
+    assert_eq!(harness.published(), [("session".to_owned(), "10".to_owned())], "a time that has come is due at once");
+}
+
+#[cfg(feature = "rtcp")]
+#[test]
+fn no_compound_makes_the_reader_of_rtcp_panic() {
+    let mut seed = 0xD1B5_4A32_D192_ED03_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let mut read = 0;
+    for _ in 0..200_000 {
+        let words = random() as u8 % 12;
+        let mut bytes: Vec<u8> = (0..usize::from(words) * 4 + 4).map(|_| random() as u8 & random() as u8).collect();
+        let kind = [200, 201, 202, 203, 204, 205, 206, 207][random() as usize % 8];
+        let count = [1, 4, 5, 11, 15, random() as u8][random() as usize % 6];
+        bytes[..4].copy_from_slice(&[0x80 | count & 0x1F, kind, 0, words.wrapping_sub(random() as u8 % 8 / 7)]);
+        read += usize::from(RtcpPacket::new(facts(0), &mut bytes).parse().is_ok());
+    }
+    assert!(read > 1000, "only {read} made sense");
+}

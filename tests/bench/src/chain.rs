@@ -1,0 +1,170 @@
+//! The default chain as components and natively, side by side: A B A B.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::check;
+use crate::measure::{Spread, thread_cpu};
+use crate::native::native;
+use crate::report::{Figures, Report};
+use crate::sandbar::{DEFAULT_CHAIN, Plugins};
+use crate::side::{Side, Taken};
+use crate::traffic::{Direction, Load, Traffic};
+
+/// Packets that are made at once, and then timed at once: few enough to stay in the processor's cache, as they do
+/// between a receive call and the chain.
+const CHUNK: u64 = 512;
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) quick: bool,
+    pub(crate) samples: usize,
+    /// Rows to run, all if empty.
+    pub(crate) rows: Vec<String>,
+    /// Sides to run, all if empty.
+    pub(crate) sides: Vec<Kind>,
+    /// Plugins of another chain, from the wire, to see what each costs; the default chain if empty.
+    pub(crate) chain: Vec<String>,
+}
+
+/// A side of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// The default chain as components, in the batched lane.
+    Sandbar,
+    /// The default chain of rtc-interceptor.
+    Native,
+    /// The default chain as components, in the typed lane.
+    Typed,
+    /// Sandbar without plugins.
+    Empty,
+}
+
+/// A row of the table, before the direction is known.
+struct Row {
+    key: &'static str,
+    burst: u64,
+    sessions: u32,
+    step: Duration,
+    kinds: &'static [Kind],
+    samples: usize,
+}
+
+impl Plan {
+    /// Packets come every 20 µs, a busy core's rate; with 10,000 sessions every 2 µs, for the 50 packets a second that
+    /// 1,000 sessions send each.
+    fn rows(&self) -> Vec<Row> {
+        let all = &[Kind::Sandbar, Kind::Native, Kind::Typed, Kind::Empty];
+        let both = &[Kind::Sandbar, Kind::Native];
+        let few = (self.samples / 3).clamp(self.samples.min(3), self.samples);
+        let row = |key, burst, sessions, micros, kinds, samples| {
+            // A smoke run has fewer packets in the same time.
+            let (sessions, micros) = if self.quick { (u32::min(sessions, 32), 1000) } else { (sessions, micros) };
+            Row { key, burst, sessions, step: Duration::from_micros(micros), kinds, samples }
+        };
+        vec![
+            row("1", 1, 1, 20, all, self.samples),
+            row("8", 8, 1, 20, all, self.samples),
+            row("32", 32, 1, 20, all, self.samples),
+            row("sessions_1000", 32, 1_000, 20, both, self.samples),
+            row("sessions_10000", 32, 10_000, 2, both, few),
+        ]
+    }
+}
+
+/// Runs the plan's rows. An error is a benchmark that did not do what it is meant to time.
+pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
+    let default: Vec<String> = DEFAULT_CHAIN.map(str::to_owned).to_vec();
+    let is_default = plan.chain.is_empty() || plan.chain == default;
+    let plugins = Plugins::load(if is_default { &default } else { &plan.chain })?;
+    let mut report = Report::new(plan);
+    for direction in [Direction::Read, Direction::Write] {
+        for row in plan.rows() {
+            let name = format!("{}/{}", Report::key(direction), row.key);
+            if !plan.rows.is_empty() && !plan.rows.contains(&name) {
+                continue;
+            }
+            let load = Load { direction, burst: row.burst, sessions: row.sessions, step: row.step };
+            let mut kinds = row.kinds.to_vec();
+            kinds.retain(|kind| plan.sides.is_empty() || plan.sides.contains(kind));
+            // There is nothing to compare another chain with, and it is not known what it should put out.
+            kinds.retain(|kind| is_default || *kind != Kind::Native);
+            let check = if is_default { check::all } else { check::media };
+            let figures =
+                row_figures(&plugins, load, &kinds, row.samples, check).with_context(|| format!("row {name}"))?;
+            report.add(direction, row.key, figures);
+        }
+    }
+    Ok(report)
+}
+
+/// A side with its place in the traffic and what it has put out.
+struct Runner {
+    kind: Kind,
+    side: Box<dyn Side>,
+    traffic: Traffic,
+    taken: Taken,
+    /// Nanoseconds per packet.
+    samples: Vec<f64>,
+}
+
+fn row_figures(
+    plugins: &Plugins,
+    load: Load,
+    kinds: &[Kind],
+    samples: usize,
+    check: check::Check,
+) -> anyhow::Result<Figures> {
+    let make = |kind: &Kind| {
+        let side: Box<dyn Side> = match kind {
+            Kind::Sandbar => Box::new(plugins.batched(load)?),
+            Kind::Native => Box::new(native(load)),
+            Kind::Typed => Box::new(plugins.typed(load)?),
+            Kind::Empty => Box::new(plugins.empty(load)?),
+        };
+        let traffic = Traffic::new(load);
+        anyhow::Ok(Runner { kind: *kind, side, traffic, taken: Taken::default(), samples: Vec::new() })
+    };
+    let mut runners = kinds.iter().map(make).collect::<anyhow::Result<Vec<_>>>()?;
+    // A second of virtual time: each sample has all feedback, and each session's reports, the same number of times.
+    let packets = 1_000_000_000 / load.step.as_nanos() as u64;
+    for runner in &mut runners {
+        runner.sample(packets);
+        runner.samples.clear();
+    }
+    for _ in 0..samples {
+        for runner in &mut runners {
+            runner.sample(packets);
+        }
+    }
+    let mut figures = Figures::default();
+    for Runner { kind, side, traffic, taken, samples } in &mut runners {
+        check(*kind, load, side.as_mut(), traffic, taken).with_context(|| format!("{kind:?}"))?;
+        figures.insert(*kind, std::mem::take(samples));
+    }
+    Ok(figures)
+}
+
+impl Runner {
+    fn sample(&mut self, packets: u64) {
+        let before = self.traffic.sent();
+        let mut nanos = 0;
+        while self.traffic.sent() - before < packets {
+            self.side.load(&self.traffic.next(CHUNK));
+            let started = thread_cpu();
+            self.side.drive();
+            nanos += thread_cpu() - started;
+            self.taken.merge(self.side.take());
+        }
+        self.samples.push(nanos as f64 / (self.traffic.sent() - before) as f64);
+    }
+}
+
+impl Figures {
+    /// The ratio of two sides, sample by sample as they were taken one after the other.
+    pub(crate) fn ratio(&self, of: Kind, to: Kind) -> Option<Spread> {
+        Spread::of(self.samples(of)?.iter().zip(self.samples(to)?).map(|(one, other)| one / other))
+    }
+}

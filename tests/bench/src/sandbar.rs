@@ -1,0 +1,250 @@
+//! Sandbar's side: chains of components.
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use sandbar_host::{
+    Chain, Clocks, Datagram, Engine, EngineConfig, Event, Grants, Instant, Kind, Lane, MemberSpec, Output, Packet,
+    Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard, ShardConfig, StreamInfo, TICK,
+};
+use std::collections::HashMap;
+
+use crate::measure::thread_cpu;
+use crate::side::{Side, Taken};
+use crate::traffic::{
+    Burst, CLOCK_RATE, Direction, EXTENSION_ID, FEEDBACK, Load, NUMBERED_HEADER, PACKET, PAYLOAD_TYPE,
+    RTX_PAYLOAD_TYPE, TRANSPORT_CC, ssrc,
+};
+
+/// The default chain, from the wire.
+pub(crate) const DEFAULT_CHAIN: [&str; 6] =
+    ["twcc-header-extension", "nack-responder", "nack-generator", "twcc-sender", "report-receiver", "report-sender"];
+
+/// Payloads that written packets share, as packets to several subscribers do: histories hold them by reference.
+const PAYLOADS: usize = 1024;
+
+/// Where the clock of all shards starts.
+const START: u64 = 3_600_000_000_000;
+
+/// A chain's plugins, compiled for both lanes.
+pub(crate) struct Plugins {
+    batched: Vec<Plugin>,
+    typed: Vec<Plugin>,
+}
+
+impl Plugins {
+    /// Compiles the plugins, with the engine set up as the relay does it, and starts the thread that ticks.
+    pub(crate) fn load(chain: &[String]) -> anyhow::Result<Self> {
+        let clocks = Clocks { monotonic: Some(monotonic), thread_cpu: Some(thread_cpu) };
+        let engine = Engine::new(EngineConfig { clocks, ..EngineConfig::default() })?;
+        let ticking = engine.clone();
+        std::thread::Builder::new().name("tick".to_owned()).spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                ticking.tick();
+            }
+        })?;
+        let (mut batched, mut typed) = (Vec::new(), Vec::new());
+        for name in chain {
+            let embedded = sandbar_plugins::by_name(name).with_context(|| format!("{name} is not embedded"))?;
+            let plugin = Plugin::load(&engine, embedded.component, &Grants::default())?;
+            ensure!(plugin.lane() == Lane::Batched, "{name} is not in the batched lane");
+            typed.push(plugin.in_typed_lane());
+            batched.push(plugin);
+        }
+        Ok(Self { batched, typed })
+    }
+
+    /// A side with the chain in the batched lane.
+    pub(crate) fn batched(&self, load: Load) -> anyhow::Result<Sandbar> {
+        Sandbar::new(&self.batched, load)
+    }
+
+    /// A side with the chain in the typed lane: a call per packet and plugin.
+    pub(crate) fn typed(&self, load: Load) -> anyhow::Result<Sandbar> {
+        Sandbar::new(&self.typed, load)
+    }
+
+    /// A side without plugins.
+    pub(crate) fn empty(&self, load: Load) -> anyhow::Result<Sandbar> {
+        Sandbar::new(&[], load)
+    }
+}
+
+fn monotonic() -> u64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64
+}
+
+/// One shard with all sessions of a load.
+pub(crate) struct Sandbar {
+    shard: Shard,
+    direction: Direction,
+    sessions: Vec<SessionId>,
+    numbers: HashMap<SessionId, u32>,
+    payloads: Vec<RtpPacket>,
+    next_payload: usize,
+    bursts: Vec<(Instant, usize)>,
+    datagrams: Vec<Datagram>,
+    packets: Vec<(SessionId, Packet)>,
+    out: Out,
+    keep_media: bool,
+}
+
+/// What has been polled.
+#[derive(Default)]
+struct Out {
+    media: Vec<(SessionId, Packet)>,
+    rtcp: Vec<Packet>,
+    events: Vec<Event>,
+}
+
+impl Sandbar {
+    fn new(plugins: &[Plugin], load: Load) -> anyhow::Result<Self> {
+        let mut shard = Shard::new(ShardConfig::default());
+        let start = instant(0);
+        let mut sessions = Vec::new();
+        for number in 0..load.sessions {
+            let chain = Chain::new(plugins.iter().cloned().map(MemberSpec::new));
+            let spec =
+                SessionSpec { name: number.to_string(), seed: u64::from(number), chain, ..SessionSpec::default() };
+            let session = shard.open_session(start, spec)?;
+            shard.bind_remote_stream(start, session, stream(Direction::Read, number))?;
+            shard.bind_local_stream(start, session, stream(Direction::Write, number))?;
+            sessions.push(session);
+        }
+        let numbers = sessions.iter().copied().zip(0..).collect();
+        // Numbering will add its extension.
+        let template = |_| {
+            let mut bytes = vec![0x5a; PACKET - NUMBERED_HEADER + 12];
+            bytes[0] = 0x80;
+            RtpPacket::parse(Bytes::from(bytes))
+        };
+        let payloads = (0..PAYLOADS).map(template).collect::<Result<_, _>>()?;
+        Ok(Self {
+            shard,
+            direction: load.direction,
+            sessions,
+            numbers,
+            payloads,
+            next_payload: 0,
+            bursts: Vec::new(),
+            datagrams: Vec::new(),
+            packets: Vec::new(),
+            out: Out::default(),
+            keep_media: false,
+        })
+    }
+}
+
+fn instant(at: u64) -> Instant {
+    Instant::from_nanos(START + at)
+}
+
+fn stream(direction: Direction, session: u32) -> StreamInfo {
+    let (own, retransmission) = ssrc(direction, session);
+    StreamInfo {
+        id: format!("video {session}"),
+        ssrc: own,
+        ssrc_retransmission: Some(retransmission),
+        payload_type: PAYLOAD_TYPE,
+        payload_type_retransmission: Some(RTX_PAYLOAD_TYPE),
+        rtp_header_extensions: vec![RtpHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: EXTENSION_ID }],
+        mime_type: "video/VP8".to_owned(),
+        clock_rate: CLOCK_RATE,
+        rtcp_feedback: FEEDBACK
+            .map(|(kind, parameter)| RtcpFeedback { kind: kind.to_owned(), parameter: parameter.to_owned() })
+            .to_vec(),
+        ..StreamInfo::default()
+    }
+}
+
+impl Out {
+    #[inline]
+    fn drain(&mut self, shard: &mut Shard) {
+        while let Some(output) = shard.poll_output() {
+            match output {
+                Output::Application { session, packet: packet @ Packet::Rtp(_), .. }
+                | Output::Wire { session, packet: packet @ Packet::Rtp(_) } => self.media.push((session, packet)),
+                Output::Wire { packet, .. } => self.rtcp.push(packet),
+                // RTCP from the peer, of which the chain has taken its part.
+                Output::Application { .. } => {}
+            }
+        }
+        while let Some(event) = shard.poll_event() {
+            self.events.push(event);
+        }
+    }
+}
+
+impl Side for Sandbar {
+    fn load(&mut self, bursts: &[Burst]) {
+        for burst in bursts {
+            self.bursts.push((instant(burst.at), burst.packets.len()));
+            for media in &burst.packets {
+                let session = self.sessions[media.session as usize];
+                match self.direction {
+                    Direction::Read => {
+                        let bytes = Bytes::from(media.datagram());
+                        self.datagrams.push(Datagram { session, kind: Kind::Rtp, bytes });
+                    }
+                    Direction::Write => {
+                        let mut packet = self.payloads[self.next_payload].clone();
+                        self.next_payload = (self.next_payload + 1) % PAYLOADS;
+                        if packet.set_header(&media.header(Direction::Write)).is_ok() {
+                            self.packets.push((session, packet.into()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn drive(&mut self) {
+        let Self { shard, direction, bursts, datagrams, packets, out, .. } = self;
+        let (mut datagrams, mut packets) = (datagrams.drain(..), packets.drain(..));
+        for (now, count) in bursts.drain(..) {
+            if shard.poll_timeout().is_some_and(|at| at <= now) {
+                shard.handle_timeout(now);
+                out.drain(shard);
+            }
+            match direction {
+                Direction::Read => shard.read(now, datagrams.by_ref().take(count)),
+                Direction::Write => shard.write(now, packets.by_ref().take(count)),
+            }
+            out.drain(shard);
+        }
+    }
+
+    fn advance(&mut self, at: u64) {
+        while let Some(due) = self.shard.poll_timeout().filter(|due| *due <= instant(at)) {
+            self.shard.handle_timeout(due);
+            self.out.drain(&mut self.shard);
+        }
+    }
+
+    fn read_rtcp(&mut self, at: u64, session: u32, compound: &[u8]) {
+        let session = self.sessions[session as usize];
+        let bytes = Bytes::copy_from_slice(compound);
+        self.shard.read(instant(at), [Datagram { session, kind: Kind::Rtcp, bytes }]);
+        self.out.drain(&mut self.shard);
+    }
+
+    fn take(&mut self) -> Taken {
+        let mut taken = Taken { media: self.out.media.len() as u64, ..Taken::default() };
+        for (session, packet) in self.out.media.drain(..).filter(|_| self.keep_media) {
+            let number = self.numbers.get(&session).copied().unwrap_or(u32::MAX);
+            taken.kept.push((number, packet.to_bytes().to_vec()));
+        }
+        for packet in self.out.rtcp.drain(..) {
+            if !taken.feedback.add(&packet.to_bytes()) {
+                taken.complaints.push(format!("damaged RTCP: {packet:?}"));
+            }
+        }
+        taken.complaints.extend(self.out.events.drain(..).map(|event| event.to_string()));
+        taken
+    }
+
+    fn keep_media(&mut self, keep: bool) {
+        self.keep_media = keep;
+    }
+}

@@ -1,0 +1,13 @@
+//! A run of every row, briefly: the benchmark's own checks pass, and nothing is measured.
+
+use std::process::Command;
+
+#[test]
+fn every_row_runs_and_its_checks_pass() {
+    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["chain", "--quick"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let table = String::from_utf8_lossy(&run.stdout);
+    for row in ["read", "write"] {
+        assert!(table.contains(row), "no {row} in\n{table}");
+    }
+}

@@ -1,0 +1,380 @@
+//! Does what control tells it, so that a scenario can put each function of the contract to the test in its own words.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sandbar_sdk::{
+    Access, Attribute, Binding, Context, EmitError, Interceptor, Level, Outcome, Payload, Refusal, RtcpAccess,
+    RtcpPacket, RtpPacket, StreamId, StreamInfo, Value, View, config,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// How it binds, and what it does without being told.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    /// `pass`, `observe` or, by default, `transform`.
+    access: String,
+    /// `packets` or, by default, `headers`.
+    view: String,
+    history: u32,
+    unbound: bool,
+    /// `observe`, `transform` or, by default, `pass`.
+    rtcp: String,
+    /// What `save` gives; none without it.
+    state: Option<String>,
+    /// Bytes of zeroes that `save` adds.
+    state_padding: usize,
+    /// `bind` or `restore` is refused with this name.
+    refuse: String,
+    /// Commands for when it is closed.
+    on_close: Vec<Command>,
+    /// Commands for each packet that is read, before what becomes of it.
+    on_read: Vec<Command>,
+    /// Commands for each compound that is written.
+    on_write_rtcp: Vec<Command>,
+    /// What becomes of packets, from the start.
+    packets: Fate,
+}
+
+/// What becomes of packets.
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Fate {
+    #[default]
+    Forward,
+    /// They are dropped; with a history, they can be let go later.
+    Hold,
+    /// Replaced by these bytes.
+    Replace(Vec<u8>),
+    /// Replaced by these packets.
+    Packets(Vec<Vec<u8>>),
+    /// The header is given this extension.
+    Extend(u8, Vec<u8>),
+    /// The header is given this SSRC.
+    Ssrc(u32),
+    /// Gets this attribute.
+    Attribute(String, String),
+    /// Gets so many attributes.
+    Attributes(usize),
+    /// This attribute is read and remembered.
+    Recall(String),
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+enum Command {
+    /// From now on.
+    Packets {
+        to: Fate,
+    },
+    EmitRtp {
+        ssrc: u32,
+        header: Vec<u8>,
+        #[serde(default)]
+        payload: Vec<u8>,
+        #[serde(default)]
+        history: Option<u16>,
+        #[serde(default)]
+        attribute: Option<(String, String)>,
+    },
+    /// A packet of the history as it was, with its own header.
+    Release {
+        ssrc: u32,
+        sequence_number: u16,
+    },
+    EmitRtcp {
+        packets: Vec<u8>,
+    },
+    Lookup {
+        ssrc: u32,
+        sequence_number: u16,
+    },
+    /// The session's timer, or a stream's; without a time, clears it.
+    Wake {
+        in_ms: Option<u64>,
+        ssrc: Option<u32>,
+    },
+    Publish {
+        name: String,
+        json: String,
+    },
+    Log {
+        line: String,
+    },
+    Count {
+        name: String,
+        add: u64,
+    },
+    Gauge {
+        name: String,
+        value: f64,
+    },
+    Ntp,
+    Random,
+    /// What it has seen.
+    Seen,
+}
+
+#[derive(Default, Serialize)]
+struct Seen {
+    /// Of packets: sequence number, time, size, bytes shown, `repaired`, SSRC.
+    read: Vec<(u16, u64, usize, usize, bool, u32)>,
+    written: Vec<(u16, u64, usize, usize, bool, u32)>,
+    rtcp_read: Vec<Vec<u8>>,
+    rtcp_written: Vec<Vec<u8>>,
+    /// Time, and SSRC of the stream.
+    timeouts: Vec<(u64, Option<u32>)>,
+    bound: Vec<u32>,
+    unbound: Vec<u32>,
+    stream_attributes: Vec<String>,
+    attributes: Vec<Option<String>>,
+    attribute_errors: Vec<String>,
+    restored: Option<String>,
+    mtu: u16,
+    cname: String,
+    rtcp_ssrc: u32,
+}
+
+/// Does what it is told.
+pub struct Puppet {
+    config: Config,
+    packets: Fate,
+    streams: HashMap<u32, StreamId>,
+    seen: Seen,
+}
+
+impl Puppet {
+    fn ssrc(&self, stream: StreamId) -> Option<u32> {
+        self.streams.iter().find(|(_, known)| **known == stream).map(|(ssrc, _)| *ssrc)
+    }
+
+    fn stream(&self, ssrc: u32) -> StreamId {
+        // A number that no stream has where there is none: what the host says to that is a scenario's question.
+        self.streams.get(&ssrc).copied().unwrap_or(StreamId::new(u32::MAX))
+    }
+
+    fn execute(&mut self, cx: &mut Context, command: Command) -> serde_json::Value {
+        match command {
+            Command::Packets { to } => self.packets = to,
+            Command::EmitRtp { ssrc, header, payload, history, attribute } => {
+                let payload = match history {
+                    Some(sequence_number) => Payload::History { sequence_number, prefix: &payload },
+                    None => Payload::Bytes(&payload),
+                };
+                let attributes: Vec<_> =
+                    attribute.into_iter().map(|(key, value)| Attribute { key, value: Value::Text(value) }).collect();
+                return answer(cx.emit_rtp(self.stream(ssrc), &header, payload, &attributes));
+            }
+            Command::Release { ssrc, sequence_number } => {
+                let stream = self.stream(ssrc);
+                let Some(entry) = cx.history(stream, sequence_number) else { return json!("gone") };
+                let payload = Payload::History { sequence_number, prefix: &[] };
+                return answer(cx.emit_rtp(stream, &entry.header, payload, &[]));
+            }
+            Command::EmitRtcp { packets } => return answer(cx.emit_rtcp(&packets)),
+            Command::Lookup { ssrc, sequence_number } => {
+                let entry = cx.history(self.stream(ssrc), sequence_number);
+                return json!(entry.map(|entry| (entry.header, entry.size, entry.time.as_nanos())));
+            }
+            Command::Wake { in_ms, ssrc } => {
+                let at = in_ms.map(|millis| cx.now() + Duration::from_millis(millis));
+                match ssrc {
+                    Some(ssrc) => cx.wake_stream_at(self.stream(ssrc), at),
+                    None => cx.wake_at(at),
+                }
+            }
+            Command::Publish { name, json } => cx.publish(&name, &json),
+            Command::Log { line } => cx.log(Level::Info, &line),
+            Command::Count { name, add } => cx.count(&name, add),
+            Command::Gauge { name, value } => cx.gauge(&name, value),
+            Command::Ntp => return json!(cx.ntp(cx.now())),
+            Command::Random => return json!(cx.random()),
+            Command::Seen => return json!(self.seen),
+        }
+        json!("ok")
+    }
+
+    fn bind(&mut self, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        if self.config.refuse == "bind" {
+            return Err(Refusal::unsupported("told to refuse bind"));
+        }
+        self.streams.insert(info.ssrc, stream);
+        self.seen.bound.push(info.ssrc);
+        self.seen.stream_attributes.extend(info.attributes.iter().map(|attribute| attribute.key.clone()));
+        let view = if self.config.view == "packets" { View::Packets } else { View::Headers };
+        let access = match self.config.access.as_str() {
+            "pass" => Access::Pass,
+            "observe" => Access::Observe(view),
+            _ => Access::Transform(view),
+        };
+        Ok(Binding { access, history: self.config.history, unbound: self.config.unbound })
+    }
+
+    fn unbind(&mut self, stream: StreamId) {
+        if let Some(ssrc) = self.ssrc(stream) {
+            // Its id stays known: what the host says to who uses it is a scenario's question.
+            self.seen.unbound.push(ssrc);
+        }
+    }
+
+    fn look(packet: &RtpPacket<'_>) -> (u16, u64, usize, usize, bool, u32) {
+        let header = packet.header();
+        let shown = header.len() + packet.payload().map_or(0, <[u8]>::len);
+        let time = packet.time().as_nanos();
+        (header.sequence_number(), time, packet.size(), shown, packet.repaired(), header.ssrc())
+    }
+
+    fn outcome(&mut self, packet: &mut RtpPacket<'_>) -> Outcome {
+        match self.packets.clone() {
+            Fate::Forward => Outcome::Forward,
+            Fate::Hold => Outcome::Drop,
+            Fate::Replace(bytes) => Outcome::Replace(bytes),
+            Fate::Packets(packets) => Outcome::Packets(packets),
+            Fate::Extend(id, value) => {
+                if let Err(error) = packet.header_mut().set_extension(id, &value) {
+                    self.seen.attribute_errors.push(error.to_string());
+                }
+                Outcome::Forward
+            }
+            Fate::Ssrc(ssrc) => {
+                packet.header_mut().set_ssrc(ssrc);
+                Outcome::Forward
+            }
+            Fate::Attribute(key, value) => {
+                self.note(packet.set_attribute(&key, value));
+                Outcome::Forward
+            }
+            Fate::Attributes(count) => {
+                for number in 0..count {
+                    self.note(packet.set_attribute(&format!("key-{number}"), true));
+                }
+                Outcome::Forward
+            }
+            Fate::Recall(key) => {
+                let text = packet.attribute(&key).map(|value| match value {
+                    Value::Text(text) => text,
+                    other => format!("{other:?}"),
+                });
+                self.seen.attributes.push(text);
+                Outcome::Forward
+            }
+        }
+    }
+
+    fn note<E: std::fmt::Debug>(&mut self, result: Result<(), E>) {
+        self.seen.attribute_errors.extend(result.err().map(|error| format!("{error:?}")));
+    }
+
+    fn rtcp_access(&self) -> RtcpAccess {
+        match self.config.rtcp.as_str() {
+            "observe" => RtcpAccess::Observe,
+            "transform" => RtcpAccess::Transform,
+            _ => RtcpAccess::Pass,
+        }
+    }
+}
+
+fn answer(result: Result<(), EmitError>) -> serde_json::Value {
+    match result {
+        Ok(()) => json!("ok"),
+        Err(error) => json!(format!("{error:?}")),
+    }
+}
+
+impl Interceptor for Puppet {
+    fn create(cx: &mut Context, config: &str) -> Result<Self, Refusal> {
+        let config: Config = config::parse(config)?;
+        let session = cx.session();
+        let seen =
+            Seen { mtu: session.mtu, cname: session.cname.clone(), rtcp_ssrc: session.rtcp_ssrc, ..Seen::default() };
+        let packets = config.packets.clone();
+        Ok(Puppet { config, packets, streams: HashMap::new(), seen })
+    }
+
+    fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
+        let mut puppet = Self::create(cx, config)?;
+        if puppet.config.refuse == "restore" {
+            return Err(Refusal::unsupported("told to refuse restore"));
+        }
+        puppet.seen.restored = Some(String::from_utf8_lossy(state).into_owned());
+        Ok(puppet)
+    }
+
+    fn save(&mut self, _cx: &mut Context) -> Option<Vec<u8>> {
+        let mut state = self.config.state.clone()?.into_bytes();
+        state.resize(state.len() + self.config.state_padding, b' ');
+        Some(state)
+    }
+
+    fn bind_rtcp_reader(&mut self, _cx: &mut Context) -> Result<RtcpAccess, Refusal> {
+        Ok(self.rtcp_access())
+    }
+
+    fn bind_rtcp_writer(&mut self, _cx: &mut Context) -> Result<RtcpAccess, Refusal> {
+        Ok(self.rtcp_access())
+    }
+
+    fn bind_local_stream(&mut self, _: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        self.bind(stream, info)
+    }
+
+    fn bind_remote_stream(&mut self, _: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        self.bind(stream, info)
+    }
+
+    fn unbind_local_stream(&mut self, _cx: &mut Context, stream: StreamId) {
+        self.unbind(stream);
+    }
+
+    fn unbind_remote_stream(&mut self, _cx: &mut Context, stream: StreamId) {
+        self.unbind(stream);
+    }
+
+    fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+        self.seen.read.push(Self::look(packet));
+        for command in self.config.on_read.clone() {
+            self.execute(cx, command);
+        }
+        self.outcome(packet)
+    }
+
+    fn write_rtp(&mut self, _cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+        self.seen.written.push(Self::look(packet));
+        self.outcome(packet)
+    }
+
+    fn read_rtcp(&mut self, _cx: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
+        self.seen.rtcp_read.push(packet.bytes().to_vec());
+        Outcome::Forward
+    }
+
+    fn write_rtcp(&mut self, cx: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
+        self.seen.rtcp_written.push(packet.bytes().to_vec());
+        for command in self.config.on_write_rtcp.clone() {
+            self.execute(cx, command);
+        }
+        Outcome::Forward
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Context, stream: Option<StreamId>) {
+        let ssrc = stream.and_then(|stream| self.ssrc(stream));
+        self.seen.timeouts.push((cx.now().as_nanos(), ssrc));
+    }
+
+    /// A list of commands; the answer is a list of answers.
+    fn control(&mut self, cx: &mut Context, request: &str) -> Result<String, Refusal> {
+        let commands: Vec<Command> = config::parse(request)?;
+        let answers: Vec<_> = commands.into_iter().map(|command| self.execute(cx, command)).collect();
+        Ok(json!(answers).to_string())
+    }
+
+    fn close(&mut self, cx: &mut Context) {
+        for command in std::mem::take(&mut self.config.on_close) {
+            self.execute(cx, command);
+        }
+    }
+}
+
+sandbar_sdk::export!(Puppet, place = Anywhere, wants = [emit_rtp, emit_rtcp, read_media, wall_clock, randomness]);

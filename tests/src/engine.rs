@@ -1,0 +1,47 @@
+//! The engine that all scenarios of a process share, and loading plugins for them.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sandbar_host::{Cache, Clocks, Engine, EngineConfig, Grants, Plugin, TICK};
+
+/// Ticks of processor time that a call into a guest may take: much more than any needs, so that no scenario depends on how
+/// busy the machine is, and little enough to wait for a loop to be stopped.
+const DEADLINE: u64 = 25;
+
+/// An engine with a thread that ticks, as an embedder has to provide. Compiled code is kept from run to run.
+pub fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let folder = Path::new(env!("OUT_DIR")).join("compiled");
+        let config = EngineConfig {
+            // No secret: who can write into the build's folder can replace this program.
+            cache: Cache::open(folder, [0x5b; 32]).ok(),
+            clocks: Clocks { thread_cpu: Some(thread_cpu), ..Clocks::default() },
+            call_deadline: Some(DEADLINE),
+            ..EngineConfig::default()
+        };
+        let engine = Engine::new(config).expect("this machine runs wasmtime");
+        let ticking = engine.clone();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(TICK);
+                ticking.tick();
+            }
+        });
+        engine
+    })
+}
+
+fn thread_cpu() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let time = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+    time.as_nanos() as u64
+}
+
+/// Loads a plugin with everything granted but WASI. Each scenario loads its own: faults are counted per loaded plugin.
+pub fn load(component: &[u8]) -> Plugin {
+    let grants = Grants { wasi: false, ..Grants::ALL };
+    Plugin::load(engine(), component, &grants).unwrap_or_else(|error| panic!("{error}"))
+}
