@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -71,11 +71,11 @@ impl Cache {
 
     /// Keeps compiled code under `name`: written aside and renamed, so that a reader sees all of it or nothing.
     pub(crate) fn store(&self, name: &str, code: &[u8]) -> io::Result<()> {
-        let aside = self.folder.join(format!("{name}.{}", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
         file.write_all(code)?;
         file.write_all(&self.mac(name, code).finalize().into_bytes())?;
-        fs::rename(aside, self.folder.join(name))
+        file.persist(self.folder.join(name))?;
+        Ok(())
     }
 
     fn mac(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
@@ -92,9 +92,5 @@ impl Cache {
 
 /// Who this process writes as, learned by writing: files that it makes are its own.
 fn owner(folder: &Path) -> io::Result<u32> {
-    let probe = folder.join(format!(".owner.{}", std::process::id()));
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe)?;
-    let uid = file.metadata()?.uid();
-    fs::remove_file(probe)?;
-    Ok(uid)
+    Ok(tempfile::tempfile_in(folder)?.metadata()?.uid())
 }

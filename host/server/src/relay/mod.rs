@@ -136,7 +136,7 @@ fn engine(config: &Config) -> Result<Engine, StartError> {
         None => None,
         Some(folder) => {
             let folder = config.folder().join(folder);
-            let key = cache_key(&folder).map_err(StartError::System)?;
+            let key = cache_key::kept_in(&folder).map_err(StartError::System)?;
             Some(Cache::open(folder, key)?)
         }
     };
@@ -144,34 +144,6 @@ fn engine(config: &Config) -> Result<Engine, StartError> {
     let ticks = |deadline: std::time::Duration| deadline.as_nanos().div_ceil(TICK.as_nanos()) as u64;
     let call_deadline = config.server.call_deadline.map(ticks);
     Ok(Engine::new(EngineConfig { cache, clocks: clock::CLOCKS, call_deadline, ..EngineConfig::default() })?)
-}
-
-/// The secret that authenticates what is in the cache: drawn when the cache is first used, and kept beside what it
-/// protects, in a folder that only its owner can enter.
-fn cache_key(folder: &std::path::Path) -> io::Result<[u8; 32]> {
-    use std::io::{Read, Write};
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    let file = folder.join("key");
-    let mut key = [0; 32];
-    match std::fs::File::open(&file) {
-        Ok(mut kept) => kept.read_exact(&mut key)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            // Aside and renamed, so that no other process ever reads half a key.
-            let aside = folder.join(format!("key.{}", std::process::id()));
-            std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&aside)?
-                .write_all(&key)?;
-            std::fs::rename(aside, file)?;
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(key)
 }
 
 fn load(engine: &Engine, config: &Config) -> Result<catalog::Catalog, ConfigError> {
