@@ -18,6 +18,7 @@
 //! that an async runtime would add. Control goes through [`RelayHandle`], from any thread.
 
 mod build;
+mod cache_key;
 pub(crate) mod catalog;
 mod chains;
 pub(crate) mod clock;
