@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use crate::burst::Step;
 use crate::chain::FaultPolicy;
+use crate::effects::Step;
 use crate::event::{Event, FaultAction};
 use crate::fault::Fault;
 use crate::frame;
 use crate::guest::{Batch, Guest, Token};
+use crate::hops::Action;
 use crate::instance::Instance;
 use crate::seating::{Failed, Prepared};
-use crate::session::{Action, Direction, InstanceId, MemberState, Owner, SessionId};
+use crate::session::{Direction, InstanceId, MemberState, Owner, SessionId};
 use crate::shard::{Alarm, Shard};
 use crate::time::Instant;
 
@@ -175,7 +176,9 @@ impl Shard {
         };
         let alone = self.instances.get_mut(prepared.instance)?;
         let batch = &dead.guest().batch;
-        for (head, bytes) in frame::iter(&batch.frames).filter(|(head, _)| seat_of(dead.guest(), head) == Some(seat)) {
+        for (head, bytes) in
+            frame::iter(batch.frames.as_bytes()).filter(|(head, _)| seat_of(dead.guest(), head) == Some(seat))
+        {
             if let Some(handle) = handle(head.handle, head.kind.names_stream()) {
                 alone.guest_mut().batch.adopt(batch, now, head, handle, bytes);
             }
@@ -249,7 +252,9 @@ impl Shard {
             session.member(owner.member).is_some_and(|index| session.members[index].state == MemberState::Closed)
         });
         let guest = dead.guest();
-        for (head, _) in frame::iter(&guest.batch.frames).filter(|(head, _)| seat_of(guest, head) == Some(seat)) {
+        for (head, _) in
+            frame::iter(guest.batch.frames.as_bytes()).filter(|(head, _)| seat_of(guest, head) == Some(seat))
+        {
             let slot = guest.batch.tokens.get(head.packet as usize).map_or(Token::OBSERVED, |token| token.slot);
             if !closed {
                 step.release(slot);
@@ -262,7 +267,7 @@ impl Shard {
     /// Seats again those members that packets stand before and that lost their instance.
     pub(crate) fn revive_all(&mut self, now: Instant, direction: Direction, member: u16, slots: &[crate::burst::Slot]) {
         let mut sessions: Vec<SessionId> =
-            slots.iter().filter(|slot| Self::stands_before(direction, member, slot)).map(|slot| slot.session).collect();
+            slots.iter().filter(|slot| slot.stopped_at(direction, member)).map(|slot| slot.session).collect();
         sessions.sort_unstable();
         sessions.dedup();
         for id in sessions {
@@ -313,7 +318,7 @@ fn seat_of(guest: &Guest, head: &frame::Head) -> Option<u32> {
 /// The sessions that a batch was for, in the order of their first frames.
 fn suspects(guest: &Guest) -> Vec<(u32, Owner)> {
     let mut found: Vec<(u32, Owner)> = Vec::new();
-    for (head, _) in frame::iter(&guest.batch.frames) {
+    for (head, _) in frame::iter(guest.batch.frames.as_bytes()) {
         let Some(seat) = seat_of(guest, &head) else { continue };
         if !found.iter().any(|(known, _)| *known == seat)
             && let Some(known) = guest.seats.get(seat)
@@ -336,6 +341,6 @@ impl Batch {
             self.attributes.push((packet, attributes.clone(), false));
         }
         self.tokens.push(token.again(handle));
-        frame::push(&mut self.frames, frame::Head { handle, packet, ..head }, [bytes, &[], &[]]);
+        self.frames.push(frame::Head { handle, packet, ..head }, [bytes, &[], &[]]);
     }
 }

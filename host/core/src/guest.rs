@@ -1,19 +1,20 @@
 //! What the host keeps beside an instance's memory: its sessions and streams, the batch that waits for it, and what the
 //! call that is running has brought about. Nothing of it takes effect before the call has returned without a fault.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use wasmtime::component::ResourceAny;
 
 use crate::attributes::Attributes;
 use crate::binding::{Access, View};
 use crate::chain::Limits;
 use crate::fault::FaultKind;
-use crate::frame::{self, FrameKind, Head};
+use crate::frame::{self, FrameKind, Frames, Head};
 use crate::history::History;
 use crate::ids::Ids;
 use crate::packet::{Fixed, Packet, RtcpPacket, RtpPacket};
+use crate::session::Direction;
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
 use crate::{packet, rtcp};
@@ -46,6 +47,9 @@ pub(crate) struct Bound {
     pub(crate) stream: crate::session::StreamId,
     pub(crate) seat: u32,
     pub(crate) local: bool,
+    /// The info's and the session's, here as each packet asks for them.
+    pub(crate) ssrc: u32,
+    pub(crate) mtu: u16,
     pub(crate) info: Arc<StreamInfo>,
     pub(crate) access: Access,
     pub(crate) history: Option<History>,
@@ -62,7 +66,7 @@ pub(crate) struct Token {
     ssrc: u32,
     /// Bytes of the packet that are not shown.
     hidden: u32,
-    shown: Shown,
+    pub(crate) shown: Shown,
     handed: bool,
 }
 
@@ -76,17 +80,62 @@ impl Token {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
+pub(crate) enum Shown {
     Header,
     Packet,
     Rtcp,
     Timer,
 }
 
+/// A packet that is about to be shown to members of a chain.
+pub(crate) struct Sight<'a> {
+    pub(crate) packet: &'a Packet,
+    kind: FrameKind,
+    /// What those are shown who see headers, found when the first one does; of RTP without attributes.
+    header: Option<HeaderSight<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct HeaderSight<'a> {
+    header: &'a [u8],
+    head: Head,
+    ssrc: u32,
+    hidden: u32,
+}
+
+impl<'a> Sight<'a> {
+    #[inline]
+    pub(crate) fn new(direction: Direction, packet: &'a Packet) -> Self {
+        let kind = match (packet, direction) {
+            (Packet::Rtcp(_), Direction::Read) => FrameKind::ReadRtcp,
+            (Packet::Rtcp(_), Direction::Write) => FrameKind::WriteRtcp,
+            (_, Direction::Read) => FrameKind::ReadRtp,
+            (_, Direction::Write) => FrameKind::WriteRtp,
+        };
+        Self { packet, kind, header: None }
+    }
+
+    #[inline]
+    fn header(&mut self) -> Option<HeaderSight<'a>> {
+        if self.header.is_none()
+            && let Packet::Rtp(rtp) = self.packet
+            && rtp.attributes.is_empty()
+        {
+            let header = rtp.header();
+            let hidden = rtp.payload_len() as u32;
+            let flags = if rtp.repaired { frame::REPAIRED } else { 0 };
+            let size = header.len() as u32 + hidden;
+            let head = Head { kind: self.kind, flags, handle: 0, time: rtp.time.as_nanos(), size, packet: 0 };
+            self.header = Some(HeaderSight { header, head, ssrc: Fixed(header).ssrc(), hidden });
+        }
+        self.header
+    }
+}
+
 /// Frames that wait for the instance.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) frames: Vec<u8>,
+    pub(crate) frames: Frames,
     pub(crate) tokens: Vec<Token>,
     /// Attributes of those packets that have any, by token; the flag says that the guest has changed them.
     pub(crate) attributes: Vec<(u32, Attributes, bool)>,
@@ -97,13 +146,30 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
     /// Appends a packet's frame. `slot` is where it waits, or [`Token::OBSERVED`].
     #[inline]
-    pub(crate) fn push(&mut self, now: Instant, kind: FrameKind, handle: u32, packet: &Packet, view: View, slot: u32) {
+    pub(crate) fn push(&mut self, now: Instant, sight: &mut Sight<'_>, handle: u32, view: View, slot: u32) {
+        if self.tokens.is_empty() {
+            self.since = now;
+        }
+        self.urgent |= slot != Token::OBSERVED;
+        if view == View::Headers
+            && let Some(HeaderSight { header, head, ssrc, hidden }) = sight.header()
+        {
+            self.frames.push_header(Head { handle, packet: self.tokens.len() as u32, ..head }, header);
+            self.tokens.push(Token { slot, handle, ssrc, hidden, shown: Shown::Header, handed: false });
+        } else {
+            self.push_any(sight, handle, view, slot);
+        }
+    }
+
+    fn push_any(&mut self, sight: &Sight<'_>, handle: u32, view: View, slot: u32) {
+        let packet = sight.packet;
         let mut flags = 0;
         let (shown, time, included): (_, _, [&[u8]; 3]) = match packet {
             Packet::Rtp(rtp) => {
@@ -119,22 +185,18 @@ impl Batch {
             Packet::Rtcp(rtcp) => (Shown::Rtcp, rtcp.time, [&rtcp.bytes, &[], &[]]),
             Packet::Malformed(..) => return,
         };
-        if self.tokens.is_empty() {
-            self.since = now;
-        }
         let token = self.tokens.len() as u32;
         if !packet.attributes().is_empty() {
             flags |= frame::HAS_ATTRIBUTES;
             self.attributes.push((token, packet.attributes().clone(), false));
         }
-        self.urgent |= slot != Token::OBSERVED;
         let size = packet.size();
         let shown_bytes: usize = included.iter().map(|part| part.len()).sum();
         let hidden = (size - shown_bytes) as u32;
         let ssrc = if shown == Shown::Rtcp { 0 } else { Fixed(included[0]).ssrc() };
         self.tokens.push(Token { slot, handle, ssrc, hidden, shown, handed: false });
-        let head = Head { kind, flags, handle, time: time.as_nanos(), size: size as u32, packet: token };
-        frame::push(&mut self.frames, head, included);
+        let head = Head { kind: sight.kind, flags, handle, time: time.as_nanos(), size: size as u32, packet: token };
+        self.frames.push(head, included);
     }
 
     /// Appends a timer's frame.
@@ -145,8 +207,7 @@ impl Batch {
         let packet = self.tokens.len() as u32;
         let token = Token { slot: Token::OBSERVED, handle, ssrc: 0, hidden: 0, shown: Shown::Timer, handed: false };
         self.tokens.push(token);
-        let head = Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, packet };
-        frame::push(&mut self.frames, head, [&[], &[], &[]]);
+        self.frames.push(Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, packet }, [&[], &[], &[]]);
     }
 
     pub(crate) fn clear(&mut self) {
@@ -157,25 +218,23 @@ impl Batch {
     }
 }
 
-/// What a transform put in place of what it was shown.
-#[derive(Debug)]
-pub(crate) enum Replaced {
-    Header(SmallVec<[u8; 40]>),
-    Packet(RtpPacket),
-    Rtcp(bytes::Bytes),
-}
-
 /// A packet that leaves the guest.
 #[derive(Debug)]
 pub(crate) enum Out {
-    /// One that it was given.
-    Handed { token: u32, replaced: Option<Replaced> },
+    /// One that it was given. In place of what was shown come these bytes of what it [handed](Effects::handed) back,
+    /// unless they are none.
+    Handed { token: u32, bytes: Range<usize> },
     /// One of several in place of one that it was given.
     Added { token: u32, packet: Packet },
     /// One of its own on a stream it has bound.
     Rtp { stream: u32, packet: RtpPacket },
     /// RTCP of its own.
     Rtcp { seat: u32, packets: bytes::Bytes },
+}
+
+impl Out {
+    /// In place of one that has been dealt with.
+    pub(crate) const NONE: Self = Self::Handed { token: u32::MAX, bytes: 0..0 };
 }
 
 /// What a guest says.
@@ -196,6 +255,8 @@ pub(crate) enum Scope {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) out: Vec<Out>,
+    /// What packets that were handed on become.
+    pub(crate) handed: Vec<u8>,
     pub(crate) wakes: Vec<(Scope, Instant)>,
     /// Under the seat's number, 0 for the instance as a whole.
     pub(crate) notes: Vec<(u32, Note)>,
@@ -207,6 +268,7 @@ impl Effects {
     /// Empties it and keeps its memory.
     pub(crate) fn reset(&mut self) {
         self.out.clear();
+        self.handed.clear();
         self.wakes.clear();
         self.notes.clear();
         self.packets = 0;
@@ -218,7 +280,7 @@ impl Effects {
 #[derive(Debug, Default)]
 pub(crate) struct Call {
     pub(crate) now: Instant,
-    pub(crate) effects: Effects,
+    pub(crate) effects: Box<Effects>,
     /// What kind of fault a trap of this call will be.
     pub(crate) blame: Option<FaultKind>,
     /// Ticks that have passed while it ran, and the processor time at the first.
@@ -249,7 +311,8 @@ pub(crate) struct Meter {
 pub(crate) struct Guest {
     pub(crate) seats: Ids<Seat>,
     pub(crate) streams: Ids<Bound>,
-    pub(crate) batch: Batch,
+    /// In a box, as it changes places with another one when it has been handed over.
+    pub(crate) batch: Box<Batch>,
     pub(crate) call: Call,
     pub(crate) voice: Voice,
     pub(crate) meter: Meter,
@@ -288,7 +351,7 @@ impl Guest {
         Self {
             seats: Ids::new(),
             streams: Ids::new(),
-            batch: Batch::default(),
+            batch: Box::default(),
             call: Call::default(),
             voice: Voice::default(),
             meter: Meter { memories: 0, tables: 0, limits, refused: false },
@@ -299,8 +362,31 @@ impl Guest {
         }
     }
 
-    /// Takes packet `token` as handed on, with `bytes` in place of what was shown unless they are empty.
-    pub(crate) fn hand_on(&mut self, token: u32, bytes: &[u8]) -> Result<(), Refused> {
+    /// Keeps a packet that passes a stream's history.
+    #[inline]
+    pub(crate) fn keep(&mut self, now: Instant, stream: u32, packet: &Packet) {
+        // Companions' packets have sequence numbers of their own.
+        if let Packet::Rtp(packet) = packet
+            && let Some(bound) = self.streams.get_mut(stream)
+            && bound.ssrc == packet.ssrc()
+            && let Some(history) = &mut bound.history
+        {
+            history.push(packet, now);
+        }
+    }
+
+    /// Takes packets as handed on, from frames in `handed` that begin at `start`.
+    pub(crate) fn hand_on(&mut self, handed: &[u8], start: usize) -> Result<(), Refused> {
+        for frame in frame::handed_on(&handed[start..]) {
+            let (token, at) = frame?;
+            let bytes = start + at.start..start + at.end;
+            self.hand_on_one(token, handed, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Takes packet `token` as handed on, with those bytes of `handed` in place of what was shown unless they are none.
+    pub(crate) fn hand_on_one(&mut self, token: u32, handed: &[u8], bytes: Range<usize>) -> Result<(), Refused> {
         if !self.call.processing {
             return Err(Refused::NoBatch);
         }
@@ -313,44 +399,42 @@ impl Guest {
             return Err(Refused::Twice(token));
         }
         let known = *known;
-        let replaced = if bytes.is_empty() { None } else { self.replacement(token, known, bytes)? };
-        self.call.effects.out.push(Out::Handed { token, replaced });
+        let replaces = !bytes.is_empty() && self.may_replace(token, known, &handed[bytes.clone()])?;
+        let bytes = if replaces { bytes } else { 0..0 };
+        self.call.effects.out.push(Out::Handed { token, bytes });
         Ok(())
     }
 
-    /// What takes the place of what was shown. None where with the part that was not shown the packet would become larger
-    /// than the session's MTU: then it goes on as it came, and a plugin that adds to full packets is not at fault.
-    fn replacement(&mut self, token: u32, known: Token, bytes: &[u8]) -> Result<Option<Replaced>, Refused> {
+    /// Whether these bytes take the place of what was shown. Not where with the part that was not shown the packet would
+    /// become larger than the session's MTU: then it goes on as it came, and a plugin that adds to full packets is not at
+    /// fault.
+    fn may_replace(&mut self, token: u32, known: Token, bytes: &[u8]) -> Result<bool, Refused> {
         if known.shown == Shown::Rtcp {
             rtcp::check(bytes).map_err(|error| Refused::Rtcp(token, error))?;
-            return Ok(Some(Replaced::Rtcp(bytes::Bytes::copy_from_slice(bytes))));
+            return Ok(true);
         }
         let rtp = |error| Refused::Rtp(token, error);
-        let header = packet::header_len(bytes).map_err(rtp)?;
+        let header = match known.shown {
+            Shown::Packet => packet::check(bytes).map_err(rtp)?,
+            _ => packet::header_len(bytes).map_err(rtp)?,
+        };
         let ssrc = Fixed(bytes).ssrc();
         let bound = self.streams.get(known.handle);
         if ssrc != known.ssrc && !bound.is_some_and(|bound| bound.info.owns(ssrc)) {
             return Err(Refused::Ssrc(token, ssrc));
         }
-        let mtu = bound.and_then(|bound| self.seats.get(bound.seat)).map_or(u16::MAX, |seat| seat.mtu);
+        let (seat, mtu) = bound.map_or((0, u16::MAX), |bound| (bound.seat, bound.mtu));
         if bytes.len() > usize::from(mtu) {
             return Err(Refused::Large(token, bytes.len(), mtu));
         }
-        let replaced = if known.shown == Shown::Packet {
-            Replaced::Packet(RtpPacket::parse(bytes::Bytes::copy_from_slice(bytes)).map_err(rtp)?)
-        } else if header == bytes.len() {
-            Replaced::Header(SmallVec::from_slice(bytes))
-        } else {
+        if known.shown == Shown::Header && header != bytes.len() {
             return Err(rtp(packet::RtpError::Short { have: bytes.len(), need: header }));
-        };
-        let seat = bound.map_or(0, |bound| bound.seat);
-        match self.seats.get_mut(seat) {
-            Some(seat) if bytes.len() + known.hidden as usize > usize::from(seat.mtu) => {
-                seat.oversize += 1;
-                Ok(None)
-            }
-            _ => Ok(Some(replaced)),
         }
+        let fits = bytes.len() + known.hidden as usize <= usize::from(mtu);
+        if !fits && let Some(seat) = self.seats.get_mut(seat) {
+            seat.oversize += 1;
+        }
+        Ok(fits)
     }
 
     /// Adds a whole packet in place of one that the typed lane was shown, by the rules for what is emitted.
@@ -371,7 +455,7 @@ impl Guest {
         if !bound.is_some_and(|bound| bound.info.owns(packet.ssrc())) {
             return Err(format!("a packet was replaced by one with the foreign SSRC {:08x}", packet.ssrc()));
         }
-        let mtu = bound.and_then(|bound| self.seats.get(bound.seat)).map_or(u16::MAX, |seat| seat.mtu);
+        let mtu = bound.map_or(u16::MAX, |bound| bound.mtu);
         if size > usize::from(mtu) {
             return Err(format!("a packet was replaced by one of {size} bytes, and the session's MTU is {mtu}"));
         }

@@ -9,7 +9,7 @@ use crate::bindings::{
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
-use crate::guest::{Guest, Metric, Note, Out, Refused, Scope};
+use crate::guest::{Guest, Metric, Note, Out, Scope};
 use crate::packet::{self, Fixed, RtpPacket};
 use crate::plugin::CONTRACT;
 use crate::rtcp;
@@ -39,13 +39,14 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.instance(&format!("sandbar:interceptor/burst@{CONTRACT}"))?.func_wrap(
         "next",
         |mut store: wasmtime::StoreContextMut<'_, Guest>, (frames,): (WasmList<u8>,)| {
-            let frames = frames.as_le_slice(&store).to_vec();
+            // Copied, as they take effect after the call, when the guest may have written something else there.
+            let mut handed = std::mem::take(&mut store.data_mut().call.effects.handed);
+            let start = handed.len();
+            handed.extend_from_slice(frames.as_le_slice(&store));
             let guest = store.data_mut();
-            let handed = crate::frame::handed_on(&frames).try_for_each(|frame| {
-                let (token, bytes) = frame?;
-                guest.hand_on(token, bytes)
-            });
-            handed.map_err(|refused: Refused| {
+            let result = guest.hand_on(&handed, start);
+            guest.call.effects.handed = handed;
+            result.map_err(|refused| {
                 guest.call.blame = Some(FaultKind::BadBatch);
                 wasmtime::Error::msg(refused.to_string())
             })
@@ -101,7 +102,7 @@ impl Guest {
     ) -> Result<(), emit_error::Error> {
         use emit_error::Error;
         let bound = self.streams.get(stream).ok_or(Error::Unknown)?;
-        let mtu = self.seats.get(bound.seat).map_or(0, |seat| usize::from(seat.mtu));
+        let mtu = usize::from(bound.mtu);
         let malformed = |error: packet::RtpError| Error::Malformed(error.to_string());
         if packet::header_len(header).map_err(malformed)? != header.len() {
             return Err(Error::Malformed("bytes behind the RTP header".to_owned()));

@@ -11,7 +11,7 @@ use crate::bindings::{self, BatchLane, Interceptor, describe, member, types};
 use crate::chain::Limits;
 use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
-use crate::guest::{Effects, Guest, Seat, Token};
+use crate::guest::{Batch, Effects, Guest, Seat, Token};
 use crate::plugin::Code;
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
@@ -34,8 +34,9 @@ pub(crate) struct Instance {
     /// Calls into it, and nanoseconds that they took.
     pub(crate) calls: u64,
     pub(crate) nanos: u64,
-    /// Effects that are being taken from the last call; kept to reuse its memory.
-    spare: Effects,
+    /// What changes places with the guest's while it is being dealt with; kept to reuse its memory.
+    spare_effects: Option<Box<Effects>>,
+    spare_batch: Option<Box<Batch>>,
 }
 
 impl Instance {
@@ -80,7 +81,16 @@ impl Instance {
             wasmtime::Result::Ok((exports, batched))
         };
         let (exports, batched) = instantiate(&mut store).map_err(|error| fault(store.data(), &error))?;
-        Ok(Self { store, exports, batched, code: code.clone(), calls: 0, nanos: 0, spare: Effects::default() })
+        Ok(Self {
+            store,
+            exports,
+            batched,
+            code: code.clone(),
+            calls: 0,
+            nanos: 0,
+            spare_effects: None,
+            spare_batch: None,
+        })
     }
 
     pub(crate) fn guest(&self) -> &Guest {
@@ -98,9 +108,14 @@ impl Instance {
         now: Instant,
         call: impl FnOnce(&mut Store<Guest>, &Interceptor) -> wasmtime::Result<T>,
     ) -> Result<T, Fault> {
-        // Reading a clock takes as long as a short call: one call in so many stands for the others.
-        let clock = self.code.engine.0.config.clocks.monotonic.filter(|_| self.calls.is_multiple_of(SAMPLE));
-        let started = clock.map_or(0, |clock| clock());
+        let started = self.begin(now);
+        let result = call(&mut self.store, &self.exports);
+        self.end(started, result)
+    }
+
+    /// What goes before a call. The answer is when it began, where it is timed.
+    #[inline]
+    fn begin(&mut self, now: Instant) -> Option<u64> {
         let guest = self.store.data_mut();
         guest.call.now = now;
         guest.call.blame = None;
@@ -108,9 +123,17 @@ impl Instance {
         guest.call.ticks = if guest.call.processing { guest.call.ticks } else { 0 };
         guest.meter.refused = false;
         self.store.set_epoch_deadline(1);
-        let result = call(&mut self.store, &self.exports);
+        // Reading a clock takes as long as a short call: one call in so many stands for the others.
+        let timed = self.calls.is_multiple_of(SAMPLE);
         self.calls += 1;
-        self.nanos += SAMPLE * clock.map_or(0, |clock| clock()).saturating_sub(started);
+        if timed { self.code.engine.0.config.clocks.monotonic.map(|clock| clock()) } else { None }
+    }
+
+    #[inline]
+    fn end<T>(&mut self, started: Option<u64>, result: wasmtime::Result<T>) -> Result<T, Fault> {
+        if let (Some(started), Some(clock)) = (started, self.code.engine.0.config.clocks.monotonic) {
+            self.nanos += SAMPLE * clock().saturating_sub(started);
+        }
         result.map_err(|error| fault(self.store.data(), &error))
     }
 
@@ -119,28 +142,42 @@ impl Instance {
     }
 
     /// Takes what the last call brought about. Give it back to [`reuse`](Self::reuse) when done.
-    pub(crate) fn take_effects(&mut self) -> Effects {
-        std::mem::replace(&mut self.store.data_mut().call.effects, std::mem::take(&mut self.spare))
+    pub(crate) fn take_effects(&mut self) -> Box<Effects> {
+        std::mem::replace(&mut self.store.data_mut().call.effects, self.spare_effects.take().unwrap_or_default())
     }
 
     /// Keeps the memory of effects that have been dealt with.
-    pub(crate) fn reuse(&mut self, mut effects: Effects) {
+    pub(crate) fn reuse(&mut self, mut effects: Box<Effects>) {
         effects.reset();
-        self.spare = effects;
+        self.spare_effects = Some(effects);
     }
 
-    /// Hands the waiting batch to the guest, which it leaves empty of frames and full of what each token named.
+    /// Takes the batch that was handed over. Give it back to [`reuse_batch`](Self::reuse_batch) when done.
+    pub(crate) fn take_batch(&mut self) -> Box<Batch> {
+        std::mem::replace(&mut self.store.data_mut().batch, self.spare_batch.take().unwrap_or_default())
+    }
+
+    /// Keeps the memory of a batch that has been dealt with.
+    pub(crate) fn reuse_batch(&mut self, mut batch: Box<Batch>) {
+        batch.clear();
+        self.spare_batch = Some(batch);
+    }
+
+    /// Hands the waiting batch to the guest, which leaves what each token named.
     pub(crate) fn process(&mut self, now: Instant) -> Result<(), Fault> {
-        let frames = std::mem::take(&mut self.store.data_mut().batch.frames);
-        self.store.data_mut().call.ticks = 0;
-        self.store.data_mut().call.processing = true;
-        let result = match self.batched.take() {
-            Some(lane) => {
-                let result = self.call(now, |store, _| lane.sandbar_interceptor_batch().call_process(store, &frames));
-                self.batched = Some(lane);
-                result
-            }
-            None => self.process_typed(now, &frames),
+        let guest = self.store.data_mut();
+        let frames = std::mem::take(&mut guest.batch.frames);
+        guest.call.ticks = 0;
+        guest.call.processing = true;
+        let result = if self.batched.is_some() {
+            let started = self.begin(now);
+            let result = match &self.batched {
+                Some(lane) => lane.sandbar_interceptor_batch().call_process(&mut self.store, frames.as_bytes()),
+                None => Ok(()),
+            };
+            self.end(started, result)
+        } else {
+            self.process_typed(now, frames.as_bytes())
         };
         let guest = self.store.data_mut();
         guest.call.processing = false;
@@ -205,10 +242,17 @@ impl Instance {
         }
         let bad = |message: String| Fault { kind: FaultKind::BadBatch, message };
         match outcome {
-            member::Outcome::Forward => guest.hand_on(head.packet, &[]).map_err(|error| bad(error.to_string())),
+            member::Outcome::Forward => {
+                guest.hand_on_one(head.packet, &[], 0..0).map_err(|error| bad(error.to_string()))
+            }
             member::Outcome::Replace(bytes) if bytes.is_empty() => Err(bad("a packet was replaced by nothing".into())),
             member::Outcome::Replace(bytes) => {
-                guest.hand_on(head.packet, &bytes).map_err(|error| bad(error.to_string()))
+                let mut handed = std::mem::take(&mut guest.call.effects.handed);
+                let start = handed.len();
+                handed.extend_from_slice(&bytes);
+                let result = guest.hand_on_one(head.packet, &handed, start..handed.len());
+                guest.call.effects.handed = handed;
+                result.map_err(|error| bad(error.to_string()))
             }
             member::Outcome::Drop => Ok(()),
             member::Outcome::Packets(packets) => {

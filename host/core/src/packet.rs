@@ -66,7 +66,7 @@ pub fn header_len(bytes: &[u8]) -> Result<usize, RtpError> {
 }
 
 /// Bytes of the header, after checking the packet as a whole.
-fn check(bytes: &[u8]) -> Result<usize, RtpError> {
+pub(crate) fn check(bytes: &[u8]) -> Result<usize, RtpError> {
     if bytes.len() > usize::from(u16::MAX) {
         return Err(RtpError::Long(bytes.len()));
     }
@@ -163,6 +163,7 @@ impl RtpPacket {
     }
 
     /// The RTP header with CSRCs and extensions.
+    #[inline]
     pub fn header(&self) -> &[u8] {
         match &self.replaced {
             Some(replaced) => &replaced[..usize::from(self.replaced_header)],
@@ -180,6 +181,7 @@ impl RtpPacket {
 
     /// The same, borrowed: what was put before the payload as it arrived, such as RTX's original sequence number, and
     /// that payload.
+    #[inline]
     pub fn payload_parts(&self) -> [&[u8]; 2] {
         let prefix = self.replaced.as_ref().map_or(&[][..], |replaced| &replaced[usize::from(self.replaced_header)..]);
         [prefix, &self.wire[usize::from(self.payload_at)..]]
@@ -191,7 +193,8 @@ impl RtpPacket {
         payload.last().or(prefix.last()).copied()
     }
 
-    fn payload_len(&self) -> usize {
+    #[inline]
+    pub(crate) fn payload_len(&self) -> usize {
         self.payload_parts().iter().map(|part| part.len()).sum()
     }
 
@@ -203,6 +206,16 @@ impl RtpPacket {
         }
         self.replace_header(header);
         Ok(())
+    }
+
+    /// What a plugin that sees headers makes of this packet's. Padding is at the end of the payload, which stays: so does
+    /// the bit that announces it.
+    pub(crate) fn replace_header_only(&mut self, header: &[u8]) {
+        let padding = self.header()[0] & 0x20;
+        self.replace_header(header);
+        if let Some(first) = self.replaced.as_mut().and_then(|replaced| replaced.first_mut()) {
+            *first = *first & !0x20 | padding;
+        }
     }
 
     /// `set_header` for a header that has been checked.

@@ -8,14 +8,12 @@ use crate::chain::{Isolation, MemberSpec};
 use crate::fault::Fault;
 use crate::guest::{Bound, Seat};
 use crate::history::History;
+use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::instance::Instance;
-use crate::session::{Action, Direction, Hop, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
+use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
 use crate::shard::{BindError, ChainError, Shard};
 use crate::stream::StreamInfo;
 use crate::time::Instant;
-
-/// Most members of a chain.
-const MAX_MEMBERS: usize = 64;
 
 /// A member that is ready to take its place. What its calls brought about waits in its instance.
 pub(crate) struct Prepared {
@@ -68,7 +66,7 @@ impl Shard {
         }
         for stream in streams {
             if let Some(stream) = self.streams.get_mut(stream) {
-                stream.hops.insert(index, Hop::default());
+                stream.hops.insert(index);
             }
         }
         self.install(now, id, index, prepared);
@@ -208,10 +206,13 @@ impl Shard {
         let (Some(known), Some(instance)) = (self.streams.get(stream), self.instances.get_mut(id)) else {
             return Err(refused("the stream or the instance is gone"));
         };
+        let mtu = self.sessions.get(known.session).map_or(0, |session| session.info.mtu);
         let bound = Bound {
             stream,
             seat,
             local: known.local,
+            ssrc: known.info.ssrc,
+            mtu,
             info: known.info.clone(),
             access: Access::Pass,
             history: None,
@@ -270,10 +271,10 @@ impl Shard {
     ) {
         let Some(known) = self.streams.get_mut(stream) else { return };
         let direction = Direction::of_stream(known.local);
-        if let Some(hop) = known.hops.get_mut(index) {
+        known.hops.change(index, |hop| {
             hop.become_(binding.access.into(), binding.history > 0, instance, handle);
             hop.unbound = binding.unbound;
-        }
+        });
         self.route_unbound(id, index, direction);
     }
 
@@ -306,12 +307,7 @@ impl Shard {
                 return Err(ChainError::SsrcTaken(*ssrc));
             }
         }
-        let stream = self.streams.insert(Stream {
-            session: id,
-            local,
-            info: Arc::new(info),
-            hops: vec![Hop::default(); members],
-        });
+        let stream = self.streams.insert(Stream { session: id, local, info: Arc::new(info), hops: Hops::new(members) });
         if let Some(session) = self.sessions.get_mut(id) {
             let known = session.by_ssrc(local);
             known.extend(ssrcs.iter().map(|ssrc| (*ssrc, stream)));
@@ -335,8 +331,8 @@ impl Shard {
         match member.state {
             MemberState::Running { .. } => {}
             MemberState::Displaced => {
-                if let Some(hop) = self.streams.get_mut(stream).and_then(|stream| stream.hops.get_mut(index)) {
-                    hop.become_(Action::Revive, false, instance, 0);
+                if let Some(stream) = self.streams.get_mut(stream) {
+                    stream.hops.change(index, |hop| hop.become_(Action::Revive, false, instance, 0));
                 }
                 return Ok(());
             }
@@ -383,8 +379,8 @@ impl Shard {
             if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {
                 member.past.add(&hop);
             }
-            if let Some(ended) = self.streams.get_mut(stream).and_then(|stream| stream.hops.get_mut(index)) {
-                ended.unbound = false;
+            if let Some(ended) = self.streams.get_mut(stream) {
+                ended.hops.change(index, |hop| hop.unbound = false);
             }
             self.route_unbound(id, index, Direction::of_stream(local));
         }
@@ -426,9 +422,8 @@ impl Shard {
     /// Changes what a member does with all packets of its session.
     pub(crate) fn set_hops(&mut self, id: SessionId, index: usize, action: impl Fn(&Hop) -> Action) {
         for stream in self.streams_of(id) {
-            if let Some(hop) = self.streams.get_mut(stream).and_then(|stream| stream.hops.get_mut(index)) {
-                let action = action(hop);
-                hop.become_(action, false, hop.instance, 0);
+            if let Some(stream) = self.streams.get_mut(stream) {
+                stream.hops.change(index, |hop| hop.become_(action(hop), false, hop.instance, 0));
             }
         }
         if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use slotmap::{Key, new_key_type};
+use smallvec::SmallVec;
 
-use crate::binding::{Access, View};
 use crate::chain::{Chain, MemberSpec};
 use crate::fault::FaultCounts;
+use crate::hops::{Hop, Hops};
 use crate::instance::SessionInfo;
+use crate::packet::Packet;
 use crate::rtcp::{RtcpMode, Speaker};
 use crate::stream::StreamInfo;
 use crate::time::Instant;
@@ -111,59 +113,6 @@ pub(crate) struct Owner {
     pub(crate) session: SessionId,
     /// The member's number in its session, which stays when its place in the chain changes.
     pub(crate) member: u32,
-}
-
-/// What happens to a packet at a member.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// It goes by.
-    #[default]
-    Pass,
-    Observe(View),
-    Transform(View),
-    /// It ends here: the member failed, and what it stood before stays closed.
-    Closed,
-    /// It goes by once the member has been seated again.
-    Revive,
-}
-
-impl From<Access> for Action {
-    fn from(access: Access) -> Self {
-        match access {
-            Access::Pass => Self::Pass,
-            Access::Observe(view) => Self::Observe(view),
-            Access::Transform(view) => Self::Transform(view),
-        }
-    }
-}
-
-/// What a member does with the packets of one stream, or with RTCP in one direction.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Hop {
-    pub(crate) action: Action,
-    /// The member keeps a history of this stream.
-    pub(crate) history: bool,
-    /// The member wants to see packets of unknown SSRCs under this stream's id.
-    pub(crate) unbound: bool,
-    /// The member last stood before these packets as a transform.
-    pub(crate) guarded: bool,
-    pub(crate) instance: InstanceId,
-    /// The stream or session as the instance knows it.
-    pub(crate) handle: u32,
-    pub(crate) packets: u64,
-    pub(crate) dropped: u64,
-}
-
-impl Hop {
-    /// Takes on another action and keeps the counts.
-    pub(crate) fn become_(&mut self, action: Action, history: bool, instance: InstanceId, handle: u32) {
-        let guarded = match action {
-            Action::Pass | Action::Observe(_) => false,
-            Action::Transform(_) => true,
-            Action::Closed | Action::Revive => self.guarded,
-        };
-        *self = Self { action, history, guarded, instance, handle, ..*self };
-    }
 }
 
 /// Where a member of a session is.
@@ -302,15 +251,18 @@ pub(crate) struct Session {
     pub(crate) members: Vec<Member>,
     pub(crate) next_member: u32,
     /// Streams by the SSRCs of themselves and their companions, sorted.
-    pub(crate) local: Vec<(u32, StreamId)>,
-    pub(crate) remote: Vec<(u32, StreamId)>,
+    pub(crate) local: Sources,
+    pub(crate) remote: Sources,
     /// RTCP that waits for the end of the tick.
     pub(crate) rtcp_out: Vec<Bytes>,
     pub(crate) counts: SessionCounts,
 }
 
+/// SSRCs and whose they are. A stream has one to three.
+pub(crate) type Sources = SmallVec<[(u32, StreamId); 3]>;
+
 impl Session {
-    pub(crate) fn by_ssrc(&mut self, local: bool) -> &mut Vec<(u32, StreamId)> {
+    pub(crate) fn by_ssrc(&mut self, local: bool) -> &mut Sources {
         if local { &mut self.local } else { &mut self.remote }
     }
 
@@ -324,6 +276,12 @@ impl Session {
         list.binary_search_by_key(&ssrc, |(known, _)| *known).ok().map(|at| list[at].1)
     }
 
+    /// What a member does with a packet that is no stream's.
+    pub(crate) fn hop(&mut self, direction: Direction, member: usize, packet: &Packet) -> Option<&mut Hop> {
+        let member = self.members.get_mut(member)?;
+        Some(if let Packet::Rtcp(_) = packet { member.rtcp(direction) } else { member.unbound(direction) })
+    }
+
     pub(crate) fn member(&self, number: u32) -> Option<usize> {
         self.members.iter().position(|member| member.number == number)
     }
@@ -335,6 +293,5 @@ pub(crate) struct Stream {
     pub(crate) session: SessionId,
     pub(crate) local: bool,
     pub(crate) info: Arc<StreamInfo>,
-    /// What each member of the session's chain does with its packets.
-    pub(crate) hops: Vec<Hop>,
+    pub(crate) hops: Hops,
 }

@@ -18,7 +18,7 @@ use crate::packet::{Kind, Packet};
 use crate::plugin::{Digest, Grants, Lane};
 use crate::rtcp::{self, Speaker};
 use crate::session::{
-    Direction, InstanceId, Member, MemberState, Owner, Session, SessionCounts, SessionId, SessionSpec, Stream,
+    Direction, InstanceId, Member, MemberState, Owner, Session, SessionCounts, SessionId, SessionSpec, Sources, Stream,
     StreamId, TenantId,
 };
 use crate::stream::StreamInfo;
@@ -244,8 +244,8 @@ impl Shard {
             speaker: Speaker { mode: spec.rtcp, mtu: usize::from(spec.mtu), ssrc: rtcp_ssrc, cname },
             members: Vec::new(),
             next_member: 0,
-            local: Vec::new(),
-            remote: Vec::new(),
+            local: Sources::new(),
+            remote: Sources::new(),
             rtcp_out: Vec::new(),
             counts: SessionCounts::default(),
         });

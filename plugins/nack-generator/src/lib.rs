@@ -88,7 +88,7 @@ impl Interceptor for NackGenerator {
         self.streams.retain(|bound| bound.id != stream);
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) else {
             return Outcome::Forward;
@@ -137,6 +137,8 @@ impl Interceptor for NackGenerator {
 
 impl NackGenerator {
     /// Sets the timer, unless it is due earlier anyway.
+    #[cold]
+    #[inline(never)]
     fn wake_by(&mut self, cx: &mut Context, due: Instant) {
         if self.wake.is_none_or(|wake| due < wake) {
             self.wake = Some(due);
@@ -145,6 +147,8 @@ impl NackGenerator {
     }
 
     /// A packet that was asked for has arrived: how long did it take?
+    #[cold]
+    #[inline(never)]
     fn measure(&mut self, sample: Sample, missing: &Missing, packet: &RtpPacket<'_>) {
         let taken = packet.time() - missing.first;
         let answers = match sample {

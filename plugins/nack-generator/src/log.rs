@@ -113,7 +113,7 @@ impl Log {
     }
 
     /// A packet has arrived.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn observe(&mut self, sequence_number: u16, at: Instant, repaired: bool) -> Arrival {
         if sequence_number.wrapping_sub(self.newest as u16) == 1 && self.held == 0 && self.newest != 0 {
             self.newest += 1;
@@ -123,6 +123,8 @@ impl Log {
         self.observe_unexpected(sequence_number, at, repaired)
     }
 
+    #[cold]
+    #[inline(never)]
     fn observe_unexpected(&mut self, sequence_number: u16, at: Instant, repaired: bool) -> Arrival {
         if self.newest == 0 {
             // What was repaired says nothing about where the sequence stands.

@@ -18,7 +18,7 @@ impl Jitter {
         Self { rate: f64::from(clock_rate) / 1e9, value: 0.0, last: None }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn observe(&mut self, at: Instant, timestamp: u32) {
         if let Some((last_at, last_timestamp)) = self.last {
             // Signed, so that neither a wrap of the timestamp nor packets of an earlier frame make a huge difference.

@@ -83,7 +83,7 @@ impl Interceptor for ReportReceiver {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) else {
             return Outcome::Forward;
@@ -127,6 +127,8 @@ impl ReportReceiver {
     /// Plans the next report. The first one is an interval after the first packet; from then on, one comes each
     /// interval as long as there are streams, without blocks while nothing arrives (RFC 3550, 6.4.2): the peer hears
     /// that we are still there.
+    #[cold]
+    #[inline(never)]
     fn begin(&mut self, cx: &mut Context) {
         if self.due.is_none() {
             self.due = Some(cx.now() + self.options.interval());

@@ -34,7 +34,7 @@ pub(crate) struct Losses {
 
 impl Sequence {
     /// A packet has arrived. Says whether it counts.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn observe(&mut self, sequence_number: u16) -> bool {
         let ahead = sequence_number.wrapping_sub(self.highest as u16);
         if ahead == 1 && self.received != 0 {
@@ -45,6 +45,8 @@ impl Sequence {
         self.observe_unexpected(sequence_number, ahead)
     }
 
+    #[cold]
+    #[inline(never)]
     fn observe_unexpected(&mut self, sequence_number: u16, ahead: u16) -> bool {
         if self.received == 0 {
             self.begin(sequence_number);

@@ -23,7 +23,7 @@ impl Source {
         Self { sequence: Sequence::default(), jitter: Jitter::new(clock_rate), last_report: None, heard: false }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn observe(&mut self, sequence_number: u16, timestamp: u32, at: Instant) {
         if !self.sequence.observe(sequence_number) {
             return;

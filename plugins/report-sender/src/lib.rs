@@ -70,7 +70,7 @@ impl Interceptor for ReportSender {
         self.streams.retain(|bound| bound.id != stream);
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) else {
             return Outcome::Forward;

@@ -43,7 +43,7 @@ pub(crate) struct Report {
 impl Source {
     /// A packet with `payload` bytes behind its header is being sent. With `any_order`, a packet counts as the newest
     /// whatever its sequence number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn observe(&mut self, sequence_number: u16, timestamp: u32, at: Instant, payload: u32, any_order: bool) {
         self.packets = self.packets.wrapping_add(1);
         self.octets = self.octets.wrapping_add(payload);

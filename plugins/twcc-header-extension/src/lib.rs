@@ -60,7 +60,7 @@ impl Interceptor for TwccHeaderExtension {
 
     /// Whatever leaves under the stream's id is numbered, its retransmissions and repair packets too: each is a
     /// transmission of its own.
-    #[inline]
+    #[inline(always)]
     fn write_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Some((_, id)) = self.streams.iter().find(|(bound, _)| *bound == packet.stream()) else {
             return Outcome::Forward;

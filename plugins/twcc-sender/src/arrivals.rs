@@ -72,7 +72,7 @@ impl Arrivals {
     }
 
     /// A packet has arrived. Of copies, the first counts.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn observe(&mut self, sequence_number: u16, at: Instant) {
         let ahead = sequence_number.wrapping_sub(self.newest as u16);
         if self.newest == 0 {
@@ -84,6 +84,8 @@ impl Arrivals {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn begin(&mut self, sequence_number: u16, at: Instant) {
         let number = ORIGIN + u64::from(sequence_number);
         // Packets that were sent before the first one that arrived may still come.
@@ -96,14 +98,22 @@ impl Arrivals {
         self.newest += ahead;
         let oldest = (self.newest + 1).saturating_sub(MAX_SPAN);
         if self.received.front().is_some_and(|first| first.number < oldest) {
-            let old = self.received.partition_point(|arrival| arrival.number < oldest);
-            self.received.drain(..old);
-            self.floor = self.floor.max(oldest);
+            self.forget_before(oldest);
         }
         self.cursor = self.cursor.max(oldest);
         self.received.push_back(Arrival { number: self.newest, at });
     }
 
+    #[cold]
+    #[inline(never)]
+    fn forget_before(&mut self, oldest: u64) {
+        let old = self.received.partition_point(|arrival| arrival.number < oldest);
+        self.received.drain(..old);
+        self.floor = self.floor.max(oldest);
+    }
+
+    #[cold]
+    #[inline(never)]
     fn observe_behind(&mut self, sequence_number: u16, at: Instant) {
         let behind = (self.newest as u16).wrapping_sub(sequence_number);
         let number = self.newest - u64::from(behind);

@@ -75,7 +75,7 @@ impl Interceptor for TwccSender {
         self.streams.retain(|(bound, _)| *bound != stream);
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Some((_, id)) = self.streams.iter().find(|(bound, _)| *bound == packet.stream()) else {
             return Outcome::Forward;
@@ -107,6 +107,8 @@ impl Interceptor for TwccSender {
 
 impl TwccSender {
     /// Plans the next feedback, unless it is planned.
+    #[cold]
+    #[inline(never)]
     fn begin(&mut self, cx: &mut Context) {
         if self.due.is_none() {
             self.due = Some(cx.now() + self.options.interval());

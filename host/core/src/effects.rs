@@ -1,0 +1,345 @@
+//! What a call into an instance brought about: packets that it handed on take their places in the burst, those of its own
+//! go on their way, timers are set, and what it says is told.
+
+use crate::burst::{Slot, State, behind};
+use crate::event::Event;
+use crate::frame::FrameKind;
+use crate::guest::{Batch, Note, Out, Scope, Shown, Token};
+use crate::hops::Action;
+use crate::packet::{Packet, RtcpPacket, RtpPacket};
+use crate::session::{Direction, InstanceId, Owner, StreamId};
+use crate::shard::{Alarm, Shard};
+use crate::time::Instant;
+
+/// One member's step of a walk, while its transforms are called.
+pub(crate) struct Step<'a> {
+    pub(crate) direction: Direction,
+    /// The member, counted from the wire.
+    pub(crate) member: u16,
+    pub(crate) slots: &'a mut Vec<Slot>,
+    /// Once anything was added or handed on in another order than it came: what goes on, in order, each with the place it
+    /// belongs to, that of the last packet of the burst before it.
+    moves: Option<Vec<(u32, Moved)>>,
+    /// Those of `moves` from here on are new and before the next packet that is handed on, if one is.
+    loose: usize,
+}
+
+#[derive(Debug)]
+enum Moved {
+    Slot(u32),
+    New(Box<Slot>),
+}
+
+/// How often plugins may answer each other's packets with packets within one call into the shard.
+const MAX_ROUNDS: usize = 32;
+
+impl Shard {
+    /// Puts what goes on in its order, and counts what does not.
+    pub(crate) fn finish(&mut self, step: Step<'_>) {
+        let Step { direction, member, slots, moves, .. } = step;
+        let mut dropped = false;
+        for slot in slots.iter().filter(|slot| slot.state == State::Waiting) {
+            dropped = true;
+            if self.hop(direction, member, slot).is_some_and(|hop| hop.action != Action::Closed) {
+                self.count_dropped(direction, member, slot);
+            }
+        }
+        let Some(mut moves) = moves else {
+            if dropped {
+                slots.retain(|slot| slot.state != State::Waiting);
+            }
+            return;
+        };
+        let mut from: Vec<Option<Slot>> = slots.drain(..).map(Some).collect();
+        let mut touched = vec![false; from.len()];
+        for (_, moved) in &moves {
+            if let Moved::Slot(at) = moved {
+                touched[*at as usize] = true;
+            }
+        }
+        for (at, slot) in from.iter().enumerate() {
+            if !touched[at] && slot.as_ref().is_some_and(|slot| slot.state != State::Waiting) {
+                moves.push((at as u32, Moved::Slot(at as u32)));
+            }
+        }
+        moves.sort_by_key(|(anchor, _)| *anchor);
+        slots.extend(moves.into_iter().filter_map(|(_, moved)| match moved {
+            Moved::Slot(at) => from[at as usize].take(),
+            Moved::New(slot) => Some(*slot),
+        }));
+    }
+
+    pub(crate) fn count_dropped(&mut self, direction: Direction, member: u16, slot: &Slot) {
+        if let Some(hop) = self.hop(direction, member, slot) {
+            hop.dropped += 1;
+        }
+    }
+
+    /// Hands an instance what waits for it. A batch that packets wait for is left to the step that they are in.
+    pub(crate) fn flush(&mut self, now: Instant, id: InstanceId) {
+        let batch = self.instances.get(id).map(|instance| &instance.guest().batch);
+        if batch.is_some_and(|batch| !batch.is_empty() && !batch.urgent) {
+            self.call_batch(now, id, None);
+        }
+    }
+
+    pub(crate) fn call_batch(&mut self, now: Instant, id: InstanceId, step: Option<&mut Step<'_>>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        match instance.process(now) {
+            Ok(()) => self.absorb_batch(now, id, step),
+            Err(fault) => self.fail(now, id, fault, None, step),
+        }
+    }
+
+    /// Takes what a call into an instance brought about that was not a batch.
+    pub(crate) fn absorb(&mut self, now: Instant, id: InstanceId) {
+        self.take_effects(now, id, &mut Batch::default(), None);
+    }
+
+    /// Takes what a batch brought about, and leaves the batch empty.
+    pub(crate) fn absorb_batch(&mut self, now: Instant, id: InstanceId, step: Option<&mut Step<'_>>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let mut batch = instance.take_batch();
+        self.take_effects(now, id, &mut batch, step);
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.reuse_batch(batch);
+        }
+    }
+
+    fn take_effects(&mut self, now: Instant, id: InstanceId, batch: &mut Batch, mut step: Option<&mut Step<'_>>) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let mut effects = instance.take_effects();
+        if let Some(step) = &mut step {
+            step.begin();
+            for (token, attributes, changed) in batch.attributes.drain(..) {
+                let slot = batch.tokens.get(token as usize).map_or(Token::OBSERVED, |token| token.slot);
+                if let Some(slot) = step.slots.get_mut(slot as usize).filter(|_| changed) {
+                    slot.packet.set_attributes(attributes);
+                }
+            }
+        }
+        let mut anchor = 0;
+        if step.is_some() {
+            let waiting = batch.tokens.iter().map(|token| token.slot).filter(|slot| *slot != Token::OBSERVED);
+            anchor = waiting.min().unwrap_or(0);
+        }
+        let handed_on = |token: u32| batch.tokens.get(token as usize).filter(|token| token.slot != Token::OBSERVED);
+        for out in &mut effects.out {
+            // Most are this, which is small; the others are large and moved only where they are.
+            if let Out::Handed { token, bytes } = out {
+                if let (Some(token), Some(step)) = (handed_on(*token), &mut step) {
+                    let bytes = effects.handed.get(bytes.clone()).unwrap_or_default();
+                    step.hand_on(token.slot, &mut anchor, token.shown, bytes);
+                }
+                continue;
+            }
+            match std::mem::replace(out, Out::NONE) {
+                Out::Handed { .. } => {}
+                Out::Added { token, packet } => {
+                    if let (Some(token), Some(step)) = (handed_on(token), &mut step) {
+                        step.add_in_place(token.slot, &mut anchor, packet);
+                    }
+                }
+                Out::Rtp { stream, packet } => {
+                    let Some(bound) = self.instances[id].guest().streams.get(stream) else { continue };
+                    let (seat, key, direction) = (bound.seat, bound.stream, Direction::of_stream(bound.local));
+                    self.emit(id, seat, direction, Some(key), packet.into(), step.as_deref_mut(), anchor);
+                }
+                Out::Rtcp { seat, packets } => {
+                    let mut packet = RtcpPacket::plain(packets);
+                    packet.time = now;
+                    self.emit(id, seat, Direction::Write, None, packet.into(), step.as_deref_mut(), anchor);
+                }
+            }
+        }
+        for (scope, at) in effects.wakes.drain(..) {
+            let alarm = match scope {
+                Scope::Session(seat) => Alarm::Session(id, seat),
+                Scope::Stream(stream) => Alarm::Stream(id, stream),
+            };
+            self.wheel.insert(at, alarm);
+        }
+        for (seat, note) in effects.notes.drain(..) {
+            self.note(id, seat, note);
+        }
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.reuse(effects);
+        }
+    }
+
+    /// Sends a packet of a plugin's own on its way: into the running step where it goes the same way, so that the order
+    /// in which the plugin wrote is kept, and otherwise on a walk of its own.
+    #[expect(clippy::too_many_arguments, reason = "one call, and all of them are of different types")]
+    fn emit(
+        &mut self,
+        id: InstanceId,
+        seat: u32,
+        direction: Direction,
+        stream: Option<StreamId>,
+        packet: Packet,
+        step: Option<&mut Step<'_>>,
+        anchor: u32,
+    ) {
+        let Some(Owner { session, member }) = self.instances[id].guest().seats.get(seat).map(|seat| seat.owner) else {
+            return;
+        };
+        let Some(owner) = self.sessions.get_mut(session) else { return };
+        let Some(index) = owner.member(member) else { return };
+        owner.members[index].emitted += 1;
+        let next = behind(direction, index as u16);
+        let slot = Slot { session, stream, next, state: State::Going, packet };
+        match step {
+            Some(step) if step.direction == direction && usize::from(step.member) == index => step.add(anchor, slot),
+            _ => self.emitted[direction as usize].push(slot),
+        }
+    }
+
+    /// Of a call that failed nothing takes effect, but what it logged says why.
+    pub(crate) fn hear_last_words(&mut self, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let notes = std::mem::take(&mut instance.guest_mut().call.effects.notes);
+        for (seat, note) in notes.into_iter().filter(|(_, note)| matches!(note, Note::Log { .. })) {
+            self.note(id, seat, note);
+        }
+    }
+
+    fn note(&mut self, id: InstanceId, seat: u32, note: Note) {
+        let guest = self.instances[id].guest();
+        let owner =
+            guest.seats.get(seat).or_else(|| guest.seats.iter().next().map(|(_, seat)| seat)).map(|seat| seat.owner);
+        let Some(from) = owner.and_then(|owner| self.culprit(owner.session, owner.member)) else { return };
+        self.tell(match note {
+            Note::Log { level, message } => Event::Log { from, level, message },
+            Note::Published { name, json } => Event::Published { from, name, json },
+        });
+    }
+
+    /// Walks what plugins emitted, and what others emit because of it.
+    pub(crate) fn drain_emitted(&mut self, now: Instant) {
+        for _ in 0..MAX_ROUNDS {
+            if self.emitted.iter().all(Vec::is_empty) {
+                return;
+            }
+            for direction in [Direction::Read, Direction::Write] {
+                let mut slots = std::mem::take(&mut self.emitted[direction as usize]);
+                self.walk(now, direction, &mut slots);
+                if self.emitted[direction as usize].is_empty() {
+                    self.emitted[direction as usize] = slots;
+                }
+            }
+            for instance in std::mem::take(&mut self.prompt) {
+                self.flush(now, instance);
+            }
+        }
+        let discarded = self.emitted.iter().map(Vec::len).sum();
+        if discarded > 0 {
+            self.emitted.iter_mut().for_each(Vec::clear);
+            self.tell(Event::Storm { discarded });
+        }
+    }
+
+    /// Wakes whoever's timer is due.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        self.wheel.expire(now, &mut due);
+        let mut called: Vec<InstanceId> = Vec::new();
+        for alarm in due {
+            let (id, kind, handle) = match alarm {
+                Alarm::Session(id, seat) => (id, FrameKind::SessionTimer, seat),
+                Alarm::Stream(id, stream) => (id, FrameKind::StreamTimer, stream),
+                Alarm::Restart(session, member) => {
+                    self.restart(now, session, member);
+                    continue;
+                }
+            };
+            let Some(instance) = self.instances.get_mut(id) else { continue };
+            let guest = instance.guest_mut();
+            let wake = match alarm {
+                Alarm::Session(..) => guest.seats.get_mut(handle).map(|seat| &mut seat.wake),
+                _ => guest.streams.get_mut(handle).map(|bound| &mut bound.wake),
+            };
+            // Set again, cleared or gone since.
+            let Some(wake) = wake.filter(|wake| wake.is_some_and(|at| at <= now)) else { continue };
+            *wake = None;
+            guest.batch.push_timer(now, kind, handle);
+            if guest.batch.tokens.len() >= self.config.batch_frames {
+                self.flush(now, id);
+            } else if !called.contains(&id) {
+                called.push(id);
+            }
+        }
+        for id in called {
+            self.flush(now, id);
+        }
+    }
+}
+
+impl<'a> Step<'a> {
+    pub(crate) fn new(direction: Direction, member: u16, slots: &'a mut Vec<Slot>) -> Self {
+        Self { direction, member, slots, moves: None, loose: 0 }
+    }
+
+    /// Lets the packet at `at` go on, with `bytes` in place of what was shown unless they are none; they have been checked.
+    fn hand_on(&mut self, at: u32, anchor: &mut u32, shown: Shown, bytes: &[u8]) {
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        match (&mut slot.packet, shown) {
+            _ if bytes.is_empty() => {}
+            (Packet::Rtp(packet), Shown::Header) => packet.replace_header_only(bytes),
+            (Packet::Rtp(packet), Shown::Packet) => {
+                if let Ok(with) = RtpPacket::parse(bytes::Bytes::copy_from_slice(bytes)) {
+                    packet.replace_packet(with);
+                }
+            }
+            (Packet::Rtcp(packet), Shown::Rtcp) => packet.bytes = bytes::Bytes::copy_from_slice(bytes),
+            _ => {}
+        }
+        slot.pass(self.direction, self.member);
+        if at < *anchor {
+            self.disordered(*anchor);
+        }
+        *anchor = at.max(*anchor);
+        if let Some(moves) = &mut self.moves {
+            moves.iter_mut().skip(self.loose).for_each(|(before, _)| *before = *anchor);
+            moves.push((*anchor, Moved::Slot(at)));
+            self.loose = moves.len();
+        }
+    }
+
+    /// What another instance hands on begins.
+    fn begin(&mut self) {
+        self.loose = self.moves.as_ref().map_or(0, Vec::len);
+    }
+
+    /// Lets the packet at `at` go on as it is.
+    pub(crate) fn release(&mut self, at: u32) {
+        if let Some(slot) = self.slots.get_mut(at as usize) {
+            slot.pass(self.direction, self.member);
+        }
+    }
+
+    /// Puts a packet where the one at `at` was.
+    fn add_in_place(&mut self, at: u32, anchor: &mut u32, mut packet: Packet) {
+        let Some(original) = self.slots.get(at as usize) else { return };
+        packet.set_attributes(original.packet.attributes().clone());
+        let next = behind(self.direction, self.member);
+        let slot = Slot { session: original.session, stream: original.stream, next, state: State::Going, packet };
+        *anchor = at.max(*anchor);
+        self.add(*anchor, slot);
+    }
+
+    /// Puts a new packet behind the one at `anchor`.
+    fn add(&mut self, anchor: u32, slot: Slot) {
+        self.disordered(anchor).push((anchor, Moved::New(Box::new(slot))));
+    }
+
+    /// From now on, the order has to be written down. What has gone on so far did so in the order in which it came.
+    fn disordered(&mut self, anchor: u32) -> &mut Vec<(u32, Moved)> {
+        let (slots, loose) = (&self.slots, &mut self.loose);
+        self.moves.get_or_insert_with(|| {
+            let gone = (0..).zip(slots.iter().take(anchor as usize + 1)).filter(|(_, slot)| slot.state == State::Going);
+            let moves: Vec<_> = gone.map(|(at, _)| (at, Moved::Slot(at))).collect();
+            *loose = moves.len();
+            moves
+        })
+    }
+}

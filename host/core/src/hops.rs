@@ -1,0 +1,178 @@
+//! What each member of a chain does with the packets of one stream.
+
+use crate::binding::{Access, View};
+use crate::session::{Direction, InstanceId};
+
+/// What happens to a packet at a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It goes by.
+    #[default]
+    Pass,
+    Observe(View),
+    Transform(View),
+    /// It ends here: the member failed, and what it stood before stays closed.
+    Closed,
+    /// It goes by once the member has been seated again.
+    Revive,
+}
+
+impl From<Access> for Action {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Pass => Self::Pass,
+            Access::Observe(view) => Self::Observe(view),
+            Access::Transform(view) => Self::Transform(view),
+        }
+    }
+}
+
+/// What a member does with the packets of one stream, or with RTCP in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hop {
+    pub(crate) action: Action,
+    /// The member keeps a history of this stream.
+    pub(crate) history: bool,
+    /// The member wants to see packets of unknown SSRCs under this stream's id.
+    pub(crate) unbound: bool,
+    /// The member last stood before these packets as a transform.
+    pub(crate) guarded: bool,
+    pub(crate) instance: InstanceId,
+    /// The stream or session as the instance knows it.
+    pub(crate) handle: u32,
+    pub(crate) packets: u64,
+    pub(crate) dropped: u64,
+}
+
+impl Hop {
+    /// Takes on another action and keeps the counts.
+    pub(crate) fn become_(&mut self, action: Action, history: bool, instance: InstanceId, handle: u32) {
+        let guarded = match action {
+            Action::Pass | Action::Observe(_) => false,
+            Action::Transform(_) => true,
+            Action::Closed | Action::Revive => self.guarded,
+        };
+        *self = Self { action, history, guarded, instance, handle, ..*self };
+    }
+
+    /// Whether packets do not simply go by.
+    fn stops(&self) -> bool {
+        self.action != Action::Pass || self.history
+    }
+}
+
+/// Most members of a chain: one bit each.
+pub(crate) const MAX_MEMBERS: usize = 64;
+
+/// The hops of one stream, in the chain's order, and which of them do anything.
+#[derive(Debug)]
+pub(crate) struct Hops {
+    /// A bit per member at which packets do not simply go by, so that those who pass cost nothing.
+    busy: u64,
+    list: Vec<Hop>,
+}
+
+impl Hops {
+    /// At `members` members, all of which pass.
+    pub(crate) fn new(members: usize) -> Self {
+        Self { busy: 0, list: vec![Hop::default(); members] }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Hop> {
+        self.list.get(index)
+    }
+
+    /// To count packets; what a hop does is changed with [`change`](Self::change).
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut Hop> {
+        self.list.get_mut(index)
+    }
+
+    /// Changes what a member does with the stream.
+    pub(crate) fn change(&mut self, index: usize, change: impl FnOnce(&mut Hop)) {
+        let Some(hop) = self.list.get_mut(index) else { return };
+        change(hop);
+        let bit = 1 << index;
+        self.busy = if hop.stops() { self.busy | bit } else { self.busy & !bit };
+    }
+
+    /// Makes room for a member at `index`, which passes.
+    pub(crate) fn insert(&mut self, index: usize) {
+        self.list.insert(index, Hop::default());
+        self.recount();
+    }
+
+    pub(crate) fn remove(&mut self, index: usize) {
+        self.list.remove(index);
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        self.busy = self.list.iter().enumerate().filter(|(_, hop)| hop.stops()).fold(0, |busy, (at, _)| busy | 1 << at);
+    }
+
+    /// The next member that does anything with a packet that stands at `next` (see [`Slot::next`](crate::burst::Slot)).
+    #[inline]
+    pub(crate) fn ahead(&self, direction: Direction, next: u16) -> Option<u16> {
+        match direction {
+            Direction::Read => {
+                let ahead = self.busy & u64::MAX.checked_shl(next.into()).unwrap_or(0);
+                (ahead != 0).then(|| ahead.trailing_zeros() as u16)
+            }
+            Direction::Write => {
+                let ahead = self.busy & !u64::MAX.checked_shl(next.into()).unwrap_or(0);
+                (ahead != 0).then(|| 63 - ahead.leading_zeros() as u16)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hops(busy: &[usize]) -> Hops {
+        let mut hops = Hops::new(MAX_MEMBERS);
+        for index in busy {
+            hops.change(*index, |hop| hop.action = Action::Observe(View::Headers));
+        }
+        hops
+    }
+
+    #[test]
+    fn those_who_pass_are_not_stopped_at() {
+        let hops = hops(&[0, 5, 63]);
+        let walk = |direction, from| {
+            let mut next: u16 = from;
+            std::iter::from_fn(|| {
+                let member = hops.ahead(direction, next)?;
+                next = if direction == Direction::Read { member + 1 } else { member };
+                Some(member)
+            })
+            .collect::<Vec<_>>()
+        };
+        assert_eq!(walk(Direction::Read, 0), [0, 5, 63]);
+        assert_eq!(walk(Direction::Read, 1), [5, 63]);
+        assert_eq!(walk(Direction::Read, 64), [0; 0]);
+        assert_eq!(walk(Direction::Write, 64), [63, 5, 0]);
+        assert_eq!(walk(Direction::Write, 5), [0]);
+        assert_eq!(walk(Direction::Write, 0), [0; 0]);
+    }
+
+    #[test]
+    fn members_come_and_go() {
+        let mut hops = Hops::new(2);
+        hops.change(1, |hop| hop.history = true);
+        hops.insert(0);
+        assert_eq!(hops.ahead(Direction::Read, 0), Some(2));
+        hops.remove(2);
+        assert_eq!(hops.ahead(Direction::Read, 0), None);
+        hops.change(0, |hop| hop.action = Action::Closed);
+        hops.change(0, |hop| hop.action = Action::Pass);
+        assert_eq!(hops.ahead(Direction::Write, 2), None);
+    }
+}
