@@ -281,6 +281,9 @@ impl<'a> Step<'a> {
 
     /// Lets the packet at `at` go on, with `bytes` in place of what was shown unless they are none; they have been checked.
     fn hand_on(&mut self, at: u32, anchor: &mut u32, shown: Shown, bytes: &[u8]) {
+        if at < *anchor {
+            self.disordered(*anchor);
+        }
         let Some(slot) = self.slots.get_mut(at as usize) else { return };
         match (&mut slot.packet, shown) {
             _ if bytes.is_empty() => {}
@@ -294,9 +297,6 @@ impl<'a> Step<'a> {
             _ => {}
         }
         slot.pass(self.direction, self.member);
-        if at < *anchor {
-            self.disordered(*anchor);
-        }
         *anchor = at.max(*anchor);
         if let Some(moves) = &mut self.moves {
             moves.iter_mut().skip(self.loose).for_each(|(before, _)| *before = *anchor);

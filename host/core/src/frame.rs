@@ -108,10 +108,10 @@ impl Frames {
     }
 }
 
-/// Copies at most [`SHORT`] bytes; `to` is at least as long. Loads and stores of fixed size, two of them overlapping where
+/// Copies a few bytes, as headers are; `to` is at least as long. Loads and stores of fixed size, two of them overlapping where
 /// the length lies between, take a quarter of the time of a copy of any length.
 #[inline]
-fn copy_short(to: &mut [u8], from: &[u8]) {
+pub(crate) fn copy_short(to: &mut [u8], from: &[u8]) {
     #[inline(always)]
     fn ends<const N: usize>(to: &mut [u8], from: &[u8]) {
         let Some(to) = to.get_mut(..from.len()) else { return };
@@ -123,7 +123,7 @@ fn copy_short(to: &mut [u8], from: &[u8]) {
         }
     }
     match from.len() {
-        32..=SHORT => ends::<32>(to, from),
+        32..=64 => ends::<32>(to, from),
         16..32 => ends::<16>(to, from),
         8..16 => ends::<8>(to, from),
         len => to[..len].copy_from_slice(from),

@@ -1,9 +1,9 @@
 //! RTP and RTCP packets on their way through a chain: payloads shared by reference count, headers replaceable.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::attributes::Attributes;
+use crate::frame::copy_short;
 use crate::rtcp;
 use crate::time::Instant;
 
@@ -104,23 +104,26 @@ impl Fixed<'_> {
     }
 }
 
-/// A header that stands in for the one on the wire. Most have 12 to 36 bytes and stay inline.
-type Replaced = SmallVec<[u8; 40]>;
+/// Bytes that stand in for a header on the wire, at most; a header of that length is rare, and is put together with its
+/// payload.
+const FRONT: usize = 48;
 
 /// An RTP packet. A copy costs a reference count: the payload is shared, and so is the header until it is replaced.
 #[derive(Clone, Debug)]
 pub struct RtpPacket {
     /// Header and payload as they arrived, or only the payload where the header was replaced by one of its own.
     wire: Bytes,
-    /// Where the payload begins in `wire`.
-    payload_at: u16,
-    pub(crate) repaired: bool,
-    /// A header in place of the one in `wire`, and behind it what goes before the payload in `wire`.
-    replaced: Option<Replaced>,
-    /// Bytes of the header in `replaced`.
-    replaced_header: u16,
     pub(crate) time: Instant,
     pub(crate) attributes: Attributes,
+    /// A header in place of the one in `wire`, and behind it what goes before the payload in `wire`.
+    front: [u8; FRONT],
+    /// Bytes of `front` that are in use; 0 while the header is the one in `wire`.
+    front_len: u8,
+    pub(crate) repaired: bool,
+    /// Bytes of the header, wherever it is.
+    header_len: u16,
+    /// Where the payload begins in `wire`.
+    payload_at: u16,
 }
 
 impl RtpPacket {
@@ -139,36 +142,29 @@ impl RtpPacket {
 
     fn checked(bytes: Bytes, header: usize) -> Self {
         Self {
-            payload_at: header as u16,
             wire: bytes,
-            repaired: false,
-            replaced: None,
-            replaced_header: 0,
             time: Instant::ZERO,
             attributes: Attributes::NONE,
+            front: [0; FRONT],
+            front_len: 0,
+            repaired: false,
+            header_len: header as u16,
+            payload_at: header as u16,
         }
     }
 
     /// Puts `header`, which `header_len` has accepted as a whole, before a payload.
     pub(crate) fn assemble(header: &[u8], payload: Bytes) -> Self {
-        Self {
-            wire: payload,
-            payload_at: 0,
-            repaired: false,
-            replaced: Some(Replaced::from_slice(header)),
-            replaced_header: header.len() as u16,
-            time: Instant::ZERO,
-            attributes: Attributes::NONE,
-        }
+        let mut packet = Self { header_len: 0, payload_at: 0, ..Self::checked(payload, 0) };
+        packet.replace_header(header);
+        packet
     }
 
     /// The RTP header with CSRCs and extensions.
     #[inline]
     pub fn header(&self) -> &[u8] {
-        match &self.replaced {
-            Some(replaced) => &replaced[..usize::from(self.replaced_header)],
-            None => &self.wire[..usize::from(self.payload_at)],
-        }
+        let from = if self.front_len > 0 { &self.front[..] } else { &self.wire[..] };
+        from.get(..usize::from(self.header_len)).unwrap_or_default()
     }
 
     /// What follows the header, padding included: shared, and copied only where something was put before it.
@@ -183,7 +179,7 @@ impl RtpPacket {
     /// that payload.
     #[inline]
     pub fn payload_parts(&self) -> [&[u8]; 2] {
-        let prefix = self.replaced.as_ref().map_or(&[][..], |replaced| &replaced[usize::from(self.replaced_header)..]);
+        let prefix = self.front.get(usize::from(self.header_len)..usize::from(self.front_len)).unwrap_or_default();
         [prefix, &self.wire[usize::from(self.payload_at)..]]
     }
 
@@ -204,6 +200,10 @@ impl RtpPacket {
         if need != header.len() {
             return Err(RtpError::Short { have: header.len(), need });
         }
+        let size = header.len() + self.payload_len();
+        if size > usize::from(u16::MAX) {
+            return Err(RtpError::Long(size));
+        }
         self.replace_header(header);
         Ok(())
     }
@@ -212,27 +212,51 @@ impl RtpPacket {
     /// the bit that announces it.
     pub(crate) fn replace_header_only(&mut self, header: &[u8]) {
         let padding = self.header()[0] & 0x20;
-        self.replace_header(header);
-        if let Some(first) = self.replaced.as_mut().and_then(|replaced| replaced.first_mut()) {
-            *first = *first & !0x20 | padding;
+        if header[0] & 0x20 == padding {
+            return self.replace_header(header);
         }
+        let mut header = header.to_vec();
+        header[0] ^= 0x20;
+        self.replace_header(&header);
     }
 
     /// `set_header` for a header that has been checked.
+    #[inline]
     pub(crate) fn replace_header(&mut self, header: &[u8]) {
-        let mut replaced = Replaced::from_slice(header);
-        replaced.extend_from_slice(self.payload_parts()[0]);
-        self.replaced = Some(replaced);
-        self.replaced_header = header.len() as u16;
+        let old = usize::from(self.header_len);
+        let prefix = usize::from(self.front_len).saturating_sub(old);
+        let len = header.len() + prefix;
+        if len > FRONT {
+            return self.put_together(header, &[]);
+        }
+        if prefix > 0 {
+            self.front.copy_within(old..old + prefix, header.len());
+        }
+        copy_short(&mut self.front, header);
+        self.front_len = len as u8;
+        self.header_len = header.len() as u16;
     }
 
     /// Puts bytes between the header and the payload, which stays shared.
     pub(crate) fn put_before_payload(&mut self, prefix: &[u8]) {
-        let mut replaced = Replaced::from_slice(self.header());
-        self.replaced_header = replaced.len() as u16;
-        replaced.extend_from_slice(prefix);
-        replaced.extend_from_slice(self.payload_parts()[0]);
-        self.replaced = Some(replaced);
+        let header = self.header().to_vec();
+        let before = [prefix, self.payload_parts()[0]].concat();
+        if header.len() + before.len() > FRONT {
+            return self.put_together(&header, prefix);
+        }
+        self.front[..header.len()].copy_from_slice(&header);
+        self.front[header.len()..header.len() + before.len()].copy_from_slice(&before);
+        self.front_len = (header.len() + before.len()) as u8;
+    }
+
+    /// Makes one piece of a header and a payload with something before it.
+    #[cold]
+    fn put_together(&mut self, header: &[u8], prefix: &[u8]) {
+        let [before, payload] = self.payload_parts();
+        self.wire = [header, prefix, before, payload].concat().into();
+        self.front_len = 0;
+        self.header_len = header.len() as u16;
+        self.payload_at = header.len() as u16;
     }
 
     /// Checks the padding that the header announces.
@@ -245,10 +269,8 @@ impl RtpPacket {
 
     /// Takes another packet's header and payload, and keeps time, attributes and `repaired`.
     pub(crate) fn replace_packet(&mut self, packet: Self) {
-        self.wire = packet.wire;
-        self.payload_at = packet.payload_at;
-        self.replaced = packet.replaced;
-        self.replaced_header = packet.replaced_header;
+        let Self { time, repaired, .. } = *self;
+        *self = Self { time, repaired, attributes: std::mem::take(&mut self.attributes), ..packet };
     }
 
     /// Unwraps a retransmission (RFC 4588, 4): the original sequence number is the payload's first two bytes. `None`
@@ -262,19 +284,13 @@ impl RtpPacket {
         if payload.len() < 2 + padding {
             return None;
         }
-        let mut header = Replaced::from_slice(self.header());
+        let mut header = self.header().to_vec();
         header[1] = header[1] & 0x80 | payload_type & 0x7f;
         header[2..4].copy_from_slice(&payload[..2]);
         header[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        Some(Self {
-            wire: self.wire.clone(),
-            payload_at: self.payload_at + 2,
-            repaired: true,
-            replaced_header: header.len() as u16,
-            replaced: Some(header),
-            time: self.time,
-            attributes: self.attributes.clone(),
-        })
+        let mut original = Self { payload_at: self.payload_at + 2, repaired: true, ..self.clone() };
+        original.replace_header(&header);
+        Some(original)
     }
 
     /// The sequence number.
@@ -398,9 +414,8 @@ impl Packet {
     pub fn write_to(&self, out: &mut Vec<u8>) {
         match self {
             Self::Rtp(packet) => {
-                // The replaced buffer is the header and what goes before the payload, back to back.
-                out.extend_from_slice(packet.replaced.as_deref().unwrap_or(packet.header()));
-                out.extend_from_slice(packet.payload_parts()[1]);
+                out.extend_from_slice(packet.header());
+                packet.payload_parts().iter().for_each(|part| out.extend_from_slice(part));
             }
             Self::Rtcp(packet) => out.extend_from_slice(&packet.bytes),
             Self::Malformed(_, bytes) => out.extend_from_slice(bytes),
@@ -410,7 +425,7 @@ impl Packet {
     /// The packet as it is on the wire: shared where its header is as it arrived, copied otherwise.
     pub fn to_bytes(&self) -> Bytes {
         match self {
-            Self::Rtp(packet) if packet.replaced.is_none() => packet.wire.clone(),
+            Self::Rtp(packet) if packet.front_len == 0 => packet.wire.clone(),
             Self::Rtp(_) => {
                 let mut out = Vec::with_capacity(self.size());
                 self.write_to(&mut out);
@@ -497,6 +512,33 @@ mod tests {
         assert!(parsed.set_header(&header[..11]).is_err());
         header.push(0);
         assert!(parsed.set_header(&header).is_err());
+    }
+
+    #[test]
+    fn a_header_of_any_length_may_stand_in_with_something_behind_it() {
+        for words in 0..20u8 {
+            let mut packet = RtpPacket::parse(packet(0x80, b"media").into()).unwrap();
+            let mut header = [packet.header(), &[0xbe, 0xde, 0, words]].concat();
+            header.resize(header.len() + 4 * usize::from(words), 7);
+            header[0] |= 0x10;
+            let short = packet.header().to_vec();
+            packet.put_before_payload(b"os");
+            packet.set_header(&header).unwrap();
+            assert_eq!((packet.header(), &packet.payload()[..]), (&header[..], &b"osmedia"[..]), "{words}");
+            packet.put_before_payload(b"n");
+            assert_eq!(packet.payload(), b"nosmedia"[..], "{words}");
+            packet.set_header(&short).unwrap();
+            assert_eq!(Packet::Rtp(packet).to_bytes()[12..], b"nosmedia"[..], "{words}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_makes_the_packet_too_long_is_refused() {
+        let mut long = RtpPacket::parse(packet(0x80, &[0; 65_000]).into()).unwrap();
+        let mut header = [long.header(), &[0xbe, 0xde, 1, 0]].concat();
+        header[0] |= 0x10;
+        header.resize(16 + 4 * 256, 0);
+        assert_eq!(long.set_header(&header), Err(RtpError::Long(66_040)));
     }
 
     #[test]
