@@ -136,10 +136,9 @@ impl Shard {
                 Ok(mut packet) => {
                     packet.time = now;
                     let stream = session.stream(Direction::Read, packet.ssrc());
-                    if let Some(info) = stream.and_then(|stream| self.streams.get(stream)).map(|stream| &stream.info)
-                        && info.ssrc_retransmission == Some(packet.ssrc())
-                        && info.payload_type_retransmission == Some(packet.payload_type())
-                        && let Some(original) = packet.unwrap_rtx(info.ssrc, info.payload_type)
+                    if let Some(stream) = stream.and_then(|stream| self.streams.get(stream))
+                        && stream.retransmissions == Some((packet.ssrc(), packet.payload_type()))
+                        && let Some(original) = packet.unwrap_rtx(stream.info.ssrc, stream.info.payload_type)
                     {
                         session.counts.unwrapped += 1;
                         packet = original;

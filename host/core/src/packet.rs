@@ -294,21 +294,25 @@ impl RtpPacket {
     }
 
     /// The sequence number.
+    #[inline]
     pub fn sequence_number(&self) -> u16 {
         Fixed(self.header()).sequence_number()
     }
 
     /// The timestamp, in units of the stream's clock rate.
+    #[inline]
     pub fn timestamp(&self) -> u32 {
         Fixed(self.header()).timestamp()
     }
 
     /// The synchronisation source.
+    #[inline]
     pub fn ssrc(&self) -> u32 {
         Fixed(self.header()).ssrc()
     }
 
     /// The payload type.
+    #[inline]
     pub fn payload_type(&self) -> u8 {
         Fixed(self.header()).payload_type()
     }

@@ -1,6 +1,7 @@
 //! RTCP as the host needs it: checking compounds, and merging what one tick brings into compounds within the MTU.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// How outgoing RTCP is packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,17 +95,33 @@ pub(crate) fn largest(bytes: &[u8]) -> usize {
 /// Who speaks, for the parts of a compound that the host adds.
 #[derive(Clone, Debug)]
 pub(crate) struct Speaker {
-    pub(crate) mode: RtcpMode,
-    pub(crate) mtu: usize,
-    pub(crate) ssrc: u32,
-    pub(crate) cname: String,
+    mode: RtcpMode,
+    mtu: usize,
+    ssrc: u32,
+    /// The SDES of compounds; empty where packets may stand alone.
+    description: Vec<u8>,
+}
+
+impl Speaker {
+    pub(crate) fn new(mode: RtcpMode, mtu: u16, ssrc: u32, cname: &str) -> Self {
+        let description = match mode {
+            RtcpMode::Compound => sdes(ssrc, cname),
+            RtcpMode::ReducedSize => Vec::new(),
+        };
+        Self { mode, mtu: mtu.into(), ssrc, description }
+    }
 }
 
 /// Merges what one tick brought into as few datagrams as the MTU allows. Within each, sender and receiver reports come
 /// first and SDES second (RFC 3550, 6.1); the rest keeps its order. A packet that leaves no room for them goes without.
-pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> Vec<Bytes> {
+pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> SmallVec<[Bytes; 1]> {
     let compound = speaker.mode == RtcpMode::Compound;
-    let description = if compound { sdes(speaker) } else { Vec::new() };
+    let description = &speaker.description;
+    if let [bytes] = tick
+        && let Some(datagram) = alone(bytes, speaker)
+    {
+        return smallvec::smallvec![datagram];
+    }
     let budget = speaker.mtu.saturating_sub(description.len());
     let mut packets: Vec<&[u8]> = tick.iter().flat_map(|bytes| packets(bytes)).map_while(Result::ok).collect();
     packets.sort_by_key(|packet| match packet[1] {
@@ -112,11 +129,11 @@ pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> Vec<Bytes> {
         SOURCE_DESCRIPTION => 1,
         _ => 2,
     });
-    let mut datagrams = Vec::new();
+    let mut datagrams = SmallVec::new();
     let mut datagram: Vec<u8> = Vec::new();
     for packet in packets {
         if !datagram.is_empty() && datagram.len() + packet.len() > budget {
-            datagrams.push(finish(&mut datagram, &description, speaker.mtu));
+            datagrams.push(finish(&mut datagram, description, speaker.mtu));
         }
         let report = empty_receiver_report(speaker.ssrc);
         if datagram.is_empty() && compound && !is_report(packet) && report.len() + packet.len() <= speaker.mtu {
@@ -125,9 +142,29 @@ pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> Vec<Bytes> {
         datagram.extend_from_slice(packet);
     }
     if !datagram.is_empty() {
-        datagrams.push(finish(&mut datagram, &description, speaker.mtu));
+        datagrams.push(finish(&mut datagram, description, speaker.mtu));
     }
     datagrams
+}
+
+/// What most ticks bring is one packet: then its datagram is put together at once.
+fn alone(packet: &Bytes, speaker: &Speaker) -> Option<Bytes> {
+    let mut parts = packets(packet);
+    let (Some(Ok(_)), None) = (parts.next(), parts.next()) else { return None };
+    if speaker.mode == RtcpMode::ReducedSize {
+        return Some(packet.clone());
+    }
+    let report = empty_receiver_report(speaker.ssrc);
+    let size = report.len() + speaker.description.len() + packet.len();
+    if packet[1] == SOURCE_DESCRIPTION || size > speaker.mtu {
+        return None;
+    }
+    let (before, after): (&[u8], &[u8]) = if is_report(packet) { (packet, &[]) } else { (&report, packet) };
+    let mut datagram = Vec::with_capacity(size);
+    datagram.extend_from_slice(before);
+    datagram.extend_from_slice(&speaker.description);
+    datagram.extend_from_slice(after);
+    Some(datagram.into())
 }
 
 /// Takes the datagram, with `description` behind its reports unless it has an SDES already, or no room for one.
@@ -152,11 +189,11 @@ fn empty_receiver_report(ssrc: u32) -> [u8; 8] {
 }
 
 /// RFC 3550, 6.5: one chunk with the CNAME.
-fn sdes(speaker: &Speaker) -> Vec<u8> {
+fn sdes(ssrc: u32, cname: &str) -> Vec<u8> {
     const CNAME: u8 = 1;
-    let name = &speaker.cname.as_bytes()[..speaker.cname.floor_char_boundary(255)];
+    let name = &cname.as_bytes()[..cname.floor_char_boundary(255)];
     let mut packet = vec![0x81, SOURCE_DESCRIPTION, 0, 0];
-    packet.extend_from_slice(&speaker.ssrc.to_be_bytes());
+    packet.extend_from_slice(&ssrc.to_be_bytes());
     packet.extend_from_slice(&[CNAME, name.len() as u8]);
     packet.extend_from_slice(name);
     // At least one zero byte ends the chunk, and zeroes fill its last word.
@@ -178,7 +215,7 @@ mod tests {
     }
 
     fn speaker(mode: RtcpMode, mtu: usize) -> Speaker {
-        Speaker { mode, mtu, ssrc: 0x0102_0304, cname: "a@b".into() }
+        Speaker::new(mode, mtu as u16, 0x0102_0304, "a@b")
     }
 
     fn kinds(datagrams: &[Bytes]) -> Vec<Vec<u8>> {

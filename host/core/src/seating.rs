@@ -307,7 +307,13 @@ impl Shard {
                 return Err(ChainError::SsrcTaken(*ssrc));
             }
         }
-        let stream = self.streams.insert(Stream { session: id, local, info: Arc::new(info), hops: Hops::new(members) });
+        let stream = self.streams.insert(Stream {
+            session: id,
+            local,
+            retransmissions: info.ssrc_retransmission.zip(info.payload_type_retransmission),
+            info: Arc::new(info),
+            hops: Hops::new(members),
+        });
         if let Some(session) = self.sessions.get_mut(id) {
             let known = session.by_ssrc(local);
             known.extend(ssrcs.iter().map(|ssrc| (*ssrc, stream)));

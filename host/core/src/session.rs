@@ -292,6 +292,8 @@ impl Session {
 pub(crate) struct Stream {
     pub(crate) session: SessionId,
     pub(crate) local: bool,
+    /// SSRC and payload type of retransmissions that are to be unwrapped; the info's, here as each packet is asked.
+    pub(crate) retransmissions: Option<(u32, u8)>,
     pub(crate) info: Arc<StreamInfo>,
     pub(crate) hops: Hops,
 }

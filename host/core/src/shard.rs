@@ -234,14 +234,13 @@ impl Shard {
         }
         let mut seed = spec.seed;
         let rtcp_ssrc = spec.rtcp_ssrc.unwrap_or_else(|| split_mix(&mut seed) as u32);
-        let cname = spec.cname;
-        let info = SessionInfo { mtu: spec.mtu, cname: cname.clone(), rtcp_ssrc, seed: split_mix(&mut seed) };
+        let info = SessionInfo { mtu: spec.mtu, cname: spec.cname.clone(), rtcp_ssrc, seed: split_mix(&mut seed) };
         let id = self.sessions.insert(Session {
             name: spec.name,
             tenant: spec.tenant,
             malformed: spec.malformed,
             info,
-            speaker: Speaker { mode: spec.rtcp, mtu: usize::from(spec.mtu), ssrc: rtcp_ssrc, cname },
+            speaker: Speaker::new(spec.rtcp, spec.mtu, rtcp_ssrc, &spec.cname),
             members: Vec::new(),
             next_member: 0,
             local: Sources::new(),
@@ -430,10 +429,11 @@ impl Shard {
     }
 
     pub(crate) fn merge_rtcp(&mut self) {
-        for id in std::mem::take(&mut self.talkers) {
+        for id in self.talkers.drain(..) {
             let Some(session) = self.sessions.get_mut(id) else { continue };
-            let tick = std::mem::take(&mut session.rtcp_out);
-            for bytes in rtcp::merge(&tick, &session.speaker) {
+            let merged = rtcp::merge(&session.rtcp_out, &session.speaker);
+            session.rtcp_out.clear();
+            for bytes in merged {
                 session.counts.sent += 1;
                 let packet = Packet::Rtcp(crate::packet::RtcpPacket::plain(bytes));
                 self.output.push_back(Output::Wire { session: id, packet });

@@ -1,22 +1,22 @@
 //! A map from the host's ids, which count up from 1 and are never reused.
 
-/// Open addressing with linear probing. Consecutive ids, multiplied by the golden ratio, spread evenly, so a look-up is one
-/// multiplication and seldom more than one probe; the standard map's hashing alone costs more than that.
+/// Open addressing with linear probing, from the id's low bits on: consecutive ids lie side by side, so that a look-up is
+/// seldom more than one probe, and sessions that were opened one after the other share cache lines. The standard map's
+/// hashing alone costs more than that.
 pub(crate) struct IdMap<V> {
     /// A power of two of them, or none. Key 0 is no id and marks a free one.
     entries: Vec<(u32, V)>,
     len: usize,
-    shift: u32,
 }
 
 impl<V: Copy + Default> IdMap<V> {
     pub(crate) const fn new() -> Self {
-        IdMap { entries: Vec::new(), len: 0, shift: 32 }
+        IdMap { entries: Vec::new(), len: 0 }
     }
 
     #[inline]
     fn home(&self, id: u32) -> usize {
-        (id.wrapping_mul(0x9E37_79B9) >> (self.shift & 31)) as usize
+        id as usize & (self.entries.len() - 1)
     }
 
     #[inline]
@@ -25,7 +25,7 @@ impl<V: Copy + Default> IdMap<V> {
             return None;
         }
         let mask = self.entries.len() - 1;
-        let mut at = self.home(id) & mask;
+        let mut at = self.home(id);
         loop {
             match self.entries.get(at)?.0 {
                 found if found == id => return Some(at),
@@ -52,7 +52,6 @@ impl<V: Copy + Default> IdMap<V> {
         if (self.len + 1) * 4 > self.entries.len() * 3 {
             let bigger = (self.entries.len() * 2).max(8);
             let old = std::mem::replace(&mut self.entries, vec![(0, V::default()); bigger]);
-            self.shift = 32 - bigger.trailing_zeros();
             for (id, value) in old.into_iter().filter(|entry| entry.0 != 0) {
                 self.place(id, value);
             }
@@ -63,7 +62,7 @@ impl<V: Copy + Default> IdMap<V> {
 
     fn place(&mut self, id: u32, value: V) {
         let mask = self.entries.len() - 1;
-        let mut at = self.home(id) & mask;
+        let mut at = self.home(id);
         while self.entries[at].0 != 0 {
             at = (at + 1) & mask;
         }
@@ -83,7 +82,7 @@ impl<V: Copy + Default> IdMap<V> {
             if next == 0 {
                 break;
             }
-            let home = self.home(next) & mask;
+            let home = self.home(next);
             if (at.wrapping_sub(home) & mask) >= (at.wrapping_sub(hole) & mask) {
                 self.entries[hole] = self.entries[at];
                 hole = at;

@@ -4,6 +4,8 @@
 #[allow(unused_extern_crates, reason = "used where there is generated code")]
 extern crate self as sandbar_sdk;
 
+#[cfg(any(target_family = "wasm", test))]
+mod alloc;
 mod attributes;
 mod binding;
 #[cfg(target_family = "wasm")]
@@ -61,6 +63,10 @@ pub mod prelude {
 pub use rtcp;
 pub use serde;
 pub use serde_json;
+
+#[cfg(target_family = "wasm")]
+#[global_allocator]
+static HEAP: alloc::Reuse = alloc::Reuse::new();
 
 #[doc(hidden)]
 pub mod __private {
