@@ -122,8 +122,9 @@ mod tests {
             unsafe { std::slice::from_raw_parts(block.0, block.1.size()) }.iter().all(|byte| *byte == block.2)
         };
         for step in 0..20_000 {
-            let size = 1 + random([20, 200, 3000, 200_000][random(4)]);
-            let layout = Layout::from_size_align(size, [1, 4, 16, 64][random(4)]).unwrap();
+            let (most, align) = ([20, 200, 3000, 200_000][random(4)], [1, 4, 16, 64][random(4)]);
+            let size = 1 + random(most);
+            let layout = Layout::from_size_align(size, align).unwrap();
             let fill = step as u8;
             // SAFETY: layouts are those that blocks were made with.
             unsafe {
