@@ -97,8 +97,8 @@ struct Audience<'a> {
 
 impl Audience<'_> {
     /// Takes a packet past a member that need not be called with it now.
-    #[inline]
-    fn show(&mut self, now: Instant, hop: &mut Hop, sight: &mut Sight<'_>) -> Passed {
+    #[inline(always)]
+    fn show(&mut self, now: Instant, hop: &mut Hop, sight: &Sight<'_>) -> Passed {
         let view = match hop.action {
             Action::Observe(view) => Some(view),
             Action::Pass if hop.history => None,
@@ -212,9 +212,9 @@ impl Shard {
 
     fn advance_all(&mut self, now: Instant, direction: Direction, slots: &mut [Slot]) {
         for slot in slots.iter_mut().filter(|slot| slot.state == State::Going) {
-            let mut sight = Sight::new(direction, &slot.packet);
+            let sight = Sight::new(direction, &slot.packet);
             loop {
-                match self.advance(now, direction, slot.session, slot.stream, &mut slot.next, &mut sight) {
+                match self.advance(now, direction, slot.session, slot.stream, &mut slot.next, &sight) {
                     Passed::All => break,
                     Passed::Stopped => {
                         slot.state = State::Stopped;
@@ -235,7 +235,7 @@ impl Shard {
         session: SessionId,
         stream: Option<StreamId>,
         next: &mut u16,
-        sight: &mut Sight<'_>,
+        sight: &Sight<'_>,
     ) -> Passed {
         let Self { sessions, streams, instances, waiting, prompt, .. } = self;
         let mut audience = Audience { instances, waiting, prompt, limit: self.config.batch_frames };
@@ -321,7 +321,7 @@ impl Shard {
                     if hop.history {
                         guest.keep(now, hop.handle, &slot.packet);
                     }
-                    guest.batch.push(now, &mut Sight::new(direction, &slot.packet), hop.handle, view, at as u32);
+                    guest.batch.push(now, &Sight::new(direction, &slot.packet), hop.handle, view, at as u32);
                     if !called.contains(&hop.instance) {
                         called.push(hop.instance);
                     }

@@ -80,6 +80,7 @@ impl Frames {
     }
 
     /// Appends a frame. `included` are the header, the packet's parts, or the compound; together at most 65535 bytes.
+    #[inline(never)]
     pub(crate) fn push(&mut self, head: Head, included: [&[u8]; 3]) {
         let size = included.iter().map(|part| part.len()).sum();
         self.bytes.truncate(self.len);
@@ -90,6 +91,11 @@ impl Frames {
         self.len = self.bytes.len();
     }
 
+    #[cold]
+    fn make_room(&mut self) {
+        self.bytes.resize((2 * self.len).max(1024) + HEAD + SHORT, 0);
+    }
+
     /// Appends a frame that includes a header only: what most frames are.
     #[inline]
     pub(crate) fn push_header(&mut self, head: Head, header: &[u8]) {
@@ -97,7 +103,7 @@ impl Frames {
             return self.push(head, [header, &[], &[]]);
         }
         if self.bytes.len() < self.len + HEAD + SHORT {
-            self.bytes.resize((2 * self.len).max(1024) + HEAD + SHORT, 0);
+            self.make_room();
         }
         let Some((place, rest)) = self.bytes.get_mut(self.len..).and_then(|rest| rest.split_first_chunk_mut()) else {
             return;

@@ -87,18 +87,12 @@ pub(crate) enum Shown {
     Timer,
 }
 
-/// A packet that is about to be shown to members of a chain.
+/// A packet that is about to be shown to members of a chain, with what all of them are told of it.
 pub(crate) struct Sight<'a> {
     pub(crate) packet: &'a Packet,
-    kind: FrameKind,
-    /// What those are shown who see headers, found when the first one does; of RTP without attributes.
-    header: Option<HeaderSight<'a>>,
-}
-
-#[derive(Clone, Copy)]
-struct HeaderSight<'a> {
-    header: &'a [u8],
     head: Head,
+    /// The header, of RTP.
+    header: &'a [u8],
     ssrc: u32,
     hidden: u32,
 }
@@ -106,29 +100,23 @@ struct HeaderSight<'a> {
 impl<'a> Sight<'a> {
     #[inline]
     pub(crate) fn new(direction: Direction, packet: &'a Packet) -> Self {
-        let kind = match (packet, direction) {
-            (Packet::Rtcp(_), Direction::Read) => FrameKind::ReadRtcp,
-            (Packet::Rtcp(_), Direction::Write) => FrameKind::WriteRtcp,
-            (_, Direction::Read) => FrameKind::ReadRtp,
-            (_, Direction::Write) => FrameKind::WriteRtp,
+        let (kind, time, header, hidden, repaired) = match (packet, direction) {
+            (Packet::Rtp(rtp), Direction::Read) => {
+                (FrameKind::ReadRtp, rtp.time, rtp.header(), rtp.payload_len(), rtp.repaired)
+            }
+            (Packet::Rtp(rtp), Direction::Write) => {
+                (FrameKind::WriteRtp, rtp.time, rtp.header(), rtp.payload_len(), rtp.repaired)
+            }
+            (Packet::Rtcp(rtcp), Direction::Read) => (FrameKind::ReadRtcp, rtcp.time, &[][..], 0, false),
+            (Packet::Rtcp(rtcp), Direction::Write) => (FrameKind::WriteRtcp, rtcp.time, &[][..], 0, false),
+            // Never shown to anyone.
+            (Packet::Malformed(..), _) => (FrameKind::ReadRtp, Instant::ZERO, &[][..], 0, false),
         };
-        Self { packet, kind, header: None }
-    }
-
-    #[inline]
-    fn header(&mut self) -> Option<HeaderSight<'a>> {
-        if self.header.is_none()
-            && let Packet::Rtp(rtp) = self.packet
-            && rtp.attributes.is_empty()
-        {
-            let header = rtp.header();
-            let hidden = rtp.payload_len() as u32;
-            let flags = if rtp.repaired { frame::REPAIRED } else { 0 };
-            let size = header.len() as u32 + hidden;
-            let head = Head { kind: self.kind, flags, handle: 0, time: rtp.time.as_nanos(), size, packet: 0 };
-            self.header = Some(HeaderSight { header, head, ssrc: Fixed(header).ssrc(), hidden });
-        }
-        self.header
+        let flags = if repaired { frame::REPAIRED } else { 0 };
+        let (size, hidden) = ((header.len() + hidden) as u32, hidden as u32);
+        let head = Head { kind, flags, handle: 0, time: time.as_nanos(), size, packet: 0 };
+        let ssrc = if header.is_empty() { 0 } else { Fixed(header).ssrc() };
+        Self { packet, head, header, ssrc, hidden }
     }
 }
 
@@ -153,50 +141,42 @@ impl Batch {
 
     /// Appends a packet's frame. `slot` is where it waits, or [`Token::OBSERVED`].
     #[inline]
-    pub(crate) fn push(&mut self, now: Instant, sight: &mut Sight<'_>, handle: u32, view: View, slot: u32) {
+    pub(crate) fn push(&mut self, now: Instant, sight: &Sight<'_>, handle: u32, view: View, slot: u32) {
         if self.tokens.is_empty() {
             self.since = now;
         }
         self.urgent |= slot != Token::OBSERVED;
-        if view == View::Headers
-            && let Some(HeaderSight { header, head, ssrc, hidden }) = sight.header()
-        {
-            self.frames.push_header(Head { handle, packet: self.tokens.len() as u32, ..head }, header);
-            self.tokens.push(Token { slot, handle, ssrc, hidden, shown: Shown::Header, handed: false });
-        } else {
-            self.push_any(sight, handle, view, slot);
+        if view == View::Packets || sight.header.is_empty() || !sight.packet.attributes().is_empty() {
+            return self.push_any(sight, handle, view, slot);
         }
+        let Sight { head, header, ssrc, hidden, .. } = *sight;
+        self.frames.push_header(Head { handle, packet: self.tokens.len() as u32, ..head }, header);
+        self.tokens.push(Token { slot, handle, ssrc, hidden, shown: Shown::Header, handed: false });
     }
 
+    /// Whole packets, RTCP, and what has attributes.
+    #[inline(never)]
     fn push_any(&mut self, sight: &Sight<'_>, handle: u32, view: View, slot: u32) {
         let packet = sight.packet;
-        let mut flags = 0;
-        let (shown, time, included): (_, _, [&[u8]; 3]) = match packet {
-            Packet::Rtp(rtp) => {
-                flags |= if rtp.repaired { frame::REPAIRED } else { 0 };
-                match view {
-                    View::Headers => (Shown::Header, rtp.time, [rtp.header(), &[], &[]]),
-                    View::Packets => {
-                        let [prefix, payload] = rtp.payload_parts();
-                        (Shown::Packet, rtp.time, [rtp.header(), prefix, payload])
-                    }
-                }
+        let (shown, included): (_, [&[u8]; 3]) = match (packet, view) {
+            (Packet::Rtp(_), View::Headers) => (Shown::Header, [sight.header, &[], &[]]),
+            (Packet::Rtp(rtp), View::Packets) => {
+                let [prefix, payload] = rtp.payload_parts();
+                (Shown::Packet, [sight.header, prefix, payload])
             }
-            Packet::Rtcp(rtcp) => (Shown::Rtcp, rtcp.time, [&rtcp.bytes, &[], &[]]),
-            Packet::Malformed(..) => return,
+            (Packet::Rtcp(rtcp), _) => (Shown::Rtcp, [&rtcp.bytes, &[], &[]]),
+            (Packet::Malformed(..), _) => return,
         };
         let token = self.tokens.len() as u32;
+        let mut flags = sight.head.flags;
         if !packet.attributes().is_empty() {
             flags |= frame::HAS_ATTRIBUTES;
             self.attributes.push((token, packet.attributes().clone(), false));
         }
-        let size = packet.size();
-        let shown_bytes: usize = included.iter().map(|part| part.len()).sum();
-        let hidden = (size - shown_bytes) as u32;
-        let ssrc = if shown == Shown::Rtcp { 0 } else { Fixed(included[0]).ssrc() };
-        self.tokens.push(Token { slot, handle, ssrc, hidden, shown, handed: false });
-        let head = Head { kind: sight.kind, flags, handle, time: time.as_nanos(), size: size as u32, packet: token };
-        self.frames.push(head, included);
+        let size = packet.size() as u32;
+        let hidden = if shown == Shown::Header { sight.hidden } else { 0 };
+        self.tokens.push(Token { slot, handle, ssrc: sight.ssrc, hidden, shown, handed: false });
+        self.frames.push(Head { flags, handle, size, packet: token, ..sight.head }, included);
     }
 
     /// Appends a timer's frame.
