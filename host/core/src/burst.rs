@@ -10,7 +10,7 @@ use crate::effects::Step;
 use crate::guest::{Sight, Token};
 use crate::hops::{Action, Hop};
 use crate::instance::Instance;
-use crate::packet::{Kind, Packet, RtcpPacket, RtpPacket};
+use crate::packet::{self, Fixed, Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
 use crate::session::{Direction, InstanceId, Malformed, SessionId, StreamId};
 use crate::shard::{Datagram, Output, Shard};
@@ -127,36 +127,43 @@ impl Audience<'_> {
 
 impl Shard {
     /// Puts a datagram at the wire's end of its session's chain.
+    #[inline]
     pub(crate) fn enter_read(&mut self, now: Instant, datagram: Datagram, slots: &mut Vec<Slot>) {
         let Datagram { session: id, kind, bytes } = datagram;
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.counts.read += 1;
-        let (stream, packet) = match kind {
-            Kind::Rtp => match RtpPacket::take(bytes) {
-                Ok(mut packet) => {
-                    packet.time = now;
-                    let stream = session.stream(Direction::Read, packet.ssrc());
-                    if let Some(stream) = stream.and_then(|stream| self.streams.get(stream))
-                        && stream.retransmissions == Some((packet.ssrc(), packet.payload_type()))
-                        && let Some(original) = packet.unwrap_rtx(stream.info.ssrc, stream.info.payload_type)
-                    {
-                        session.counts.unwrapped += 1;
-                        packet = original;
-                    }
-                    (stream, Packet::Rtp(packet))
-                }
-                Err((_, bytes)) => return self.malformed(id, Direction::Read, kind, bytes),
-            },
-            Kind::Rtcp => {
-                if rtcp::check(&bytes).is_err() {
-                    return self.malformed(id, Direction::Read, kind, bytes);
-                }
-                let mut packet = RtcpPacket::plain(bytes);
-                packet.time = now;
-                (None, Packet::Rtcp(packet))
+        if kind == Kind::Rtcp {
+            if rtcp::check(&bytes).is_err() {
+                return self.malformed(id, Direction::Read, kind, bytes);
             }
+            let packet = Packet::Rtcp(RtcpPacket { time: now, ..RtcpPacket::plain(bytes) });
+            return slots.push(Slot { session: id, stream: None, next: 0, state: State::Going, packet });
+        }
+        let Ok(header) = packet::check(&bytes) else {
+            return self.malformed(id, Direction::Read, kind, bytes);
         };
+        let fixed = Fixed(&bytes);
+        let stream = session.stream(Direction::Read, fixed.ssrc());
+        let source = Some((fixed.ssrc(), fixed.payload_type()));
+        let retransmitted =
+            stream.and_then(|stream| self.streams.get(stream)).is_some_and(|stream| stream.retransmissions == source);
+        // Made where it stays: moving it is a good part of what reading costs.
+        let packet = Packet::Rtp(RtpPacket::checked(bytes, header, now));
         slots.push(Slot { session: id, stream, next: 0, state: State::Going, packet });
+        if retransmitted && let Some(slot) = slots.last_mut() {
+            self.unwrap_rtx(slot);
+        }
+    }
+
+    /// Puts the packet that was lost in place of its retransmission (RFC 4588).
+    fn unwrap_rtx(&mut self, slot: &mut Slot) {
+        let (Some(stream), Packet::Rtp(packet)) = (slot.stream, &mut slot.packet) else { return };
+        let Some(info) = self.streams.get(stream).map(|stream| &stream.info) else { return };
+        let Some(original) = packet.unwrap_rtx(info.ssrc, info.payload_type) else { return };
+        *packet = original;
+        if let Some(session) = self.sessions.get_mut(slot.session) {
+            session.counts.unwrapped += 1;
+        }
     }
 
     /// Puts a packet at the application's end of its session's chain.
@@ -212,12 +219,13 @@ impl Shard {
 
     fn advance_all(&mut self, now: Instant, direction: Direction, slots: &mut [Slot]) {
         for slot in slots.iter_mut().filter(|slot| slot.state == State::Going) {
-            let sight = Sight::new(direction, &slot.packet);
+            let Slot { session, stream, next, state, packet } = slot;
+            let mut sight = None;
             loop {
-                match self.advance(now, direction, slot.session, slot.stream, &mut slot.next, &sight) {
+                match self.advance(now, direction, (*session, *stream, packet), next, &mut sight) {
                     Passed::All => break,
                     Passed::Stopped => {
-                        slot.state = State::Stopped;
+                        *state = State::Stopped;
                         break;
                     }
                     Passed::Full(instance) => self.flush(now, instance),
@@ -228,14 +236,13 @@ impl Shard {
 
     /// Takes a packet past the members ahead of it for as long as none has to be called.
     #[inline]
-    fn advance(
+    fn advance<'a>(
         &mut self,
         now: Instant,
         direction: Direction,
-        session: SessionId,
-        stream: Option<StreamId>,
+        (session, stream, packet): (SessionId, Option<StreamId>, &'a Packet),
         next: &mut u16,
-        sight: &Sight<'_>,
+        sight: &mut Option<Sight<'a>>,
     ) -> Passed {
         let Self { sessions, streams, instances, waiting, prompt, .. } = self;
         let mut audience = Audience { instances, waiting, prompt, limit: self.config.batch_frames };
@@ -243,6 +250,7 @@ impl Shard {
             let Some(stream) = streams.get_mut(stream) else { return Passed::All };
             while let Some(member) = stream.hops.ahead(direction, *next) {
                 let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
+                let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
                 let passed = audience.show(now, hop, sight);
                 if let Passed::Stopped = passed {
                     *next = before(direction, member);
@@ -255,13 +263,14 @@ impl Shard {
             }
             return Passed::All;
         }
+        let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
         let Some(session) = sessions.get_mut(session) else { return Passed::All };
         loop {
             let member = match direction {
                 Direction::Read => *next,
                 Direction::Write => next.wrapping_sub(1),
             };
-            let Some(hop) = session.hop(direction, usize::from(member), sight.packet) else { return Passed::All };
+            let Some(hop) = session.hop(direction, usize::from(member), packet) else { return Passed::All };
             let passed = audience.show(now, hop, sight);
             if let Passed::Stopped = passed {
                 return passed;

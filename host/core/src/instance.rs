@@ -131,7 +131,9 @@ impl Instance {
 
     #[inline]
     fn end<T>(&mut self, started: Option<u64>, result: wasmtime::Result<T>) -> Result<T, Fault> {
-        if let (Some(started), Some(clock)) = (started, self.code.engine.0.config.clocks.monotonic) {
+        if let Some(started) = started
+            && let Some(clock) = self.code.engine.0.config.clocks.monotonic
+        {
             self.nanos += SAMPLE * clock().saturating_sub(started);
         }
         result.map_err(|error| fault(self.store.data(), &error))

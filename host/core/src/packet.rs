@@ -129,21 +129,16 @@ pub struct RtpPacket {
 impl RtpPacket {
     /// Takes a packet as it is on the wire. Bytes are shared, not copied.
     pub fn parse(bytes: Bytes) -> Result<Self, RtpError> {
-        Self::take(bytes).map_err(|(error, _)| error)
+        let header = check(&bytes)?;
+        Ok(Self::checked(bytes, header, Instant::ZERO))
     }
 
-    /// The same; what is no packet is given back.
-    pub(crate) fn take(bytes: Bytes) -> Result<Self, (RtpError, Bytes)> {
-        match check(&bytes) {
-            Ok(header) => Ok(Self::checked(bytes, header)),
-            Err(error) => Err((error, bytes)),
-        }
-    }
-
-    fn checked(bytes: Bytes, header: usize) -> Self {
+    /// A packet that `check` has accepted, whose header has `header` bytes.
+    #[inline]
+    pub(crate) fn checked(bytes: Bytes, header: usize, time: Instant) -> Self {
         Self {
             wire: bytes,
-            time: Instant::ZERO,
+            time,
             attributes: Attributes::NONE,
             front: [0; FRONT],
             front_len: 0,
@@ -155,7 +150,7 @@ impl RtpPacket {
 
     /// Puts `header`, which `header_len` has accepted as a whole, before a payload.
     pub(crate) fn assemble(header: &[u8], payload: Bytes) -> Self {
-        let mut packet = Self { header_len: 0, payload_at: 0, ..Self::checked(payload, 0) };
+        let mut packet = Self { header_len: 0, payload_at: 0, ..Self::checked(payload, 0, Instant::ZERO) };
         packet.replace_header(header);
         packet
     }

@@ -406,11 +406,15 @@ impl Shard {
             self.waiting.pop_front();
             self.flush(now, instance);
         }
-        for instance in std::mem::take(&mut self.prompt) {
-            self.flush(now, instance);
+        if !self.prompt.is_empty() {
+            for instance in std::mem::take(&mut self.prompt) {
+                self.flush(now, instance);
+            }
         }
         self.drain_emitted(now);
-        self.release_cleared(now);
+        if !self.cleared.is_empty() {
+            self.release_cleared(now);
+        }
         self.merge_rtcp();
         self.oldest_batch();
     }
