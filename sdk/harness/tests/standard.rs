@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use sandbar_harness::{ComponentHarness, Drive, Setup, load};
+use sandbar_plugin_interval_pli::IntervalPli;
 use sandbar_plugin_nack_generator::NackGenerator;
 use sandbar_plugin_nack_responder::NackResponder;
 use sandbar_plugin_noop::Noop;
@@ -35,6 +36,7 @@ fn setup() -> Setup {
 
 /// A stream for which everything has been negotiated.
 fn video() -> StreamInfo {
+    let feedback = |kind: &str, parameter: &str| RtcpFeedback { kind: kind.into(), parameter: parameter.into() };
     StreamInfo {
         ssrc: SSRC,
         ssrc_retransmission: Some(RTX),
@@ -42,9 +44,14 @@ fn video() -> StreamInfo {
         payload_type_retransmission: Some(97),
         rtp_header_extensions: vec![RtpHeaderExtension { uri: URI.into(), id: ID }],
         clock_rate: 90_000,
-        rtcp_feedback: vec![RtcpFeedback { kind: "nack".into(), parameter: String::new() }],
+        rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli")],
         ..StreamInfo::default()
     }
+}
+
+/// The same without retransmissions.
+fn plain() -> StreamInfo {
+    StreamInfo { ssrc_retransmission: None, payload_type_retransmission: None, ..video() }
 }
 
 /// Its packets come or go every 3 ms.
@@ -84,7 +91,7 @@ fn seen(harness: &mut dyn Drive, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet
         "blocks",
         "reports",
     ];
-    let names = names.into_iter().chain(["round_trip_ms", "no_such"]);
+    let names = names.into_iter().chain(["round_trip_ms", "no_such", "requests"]);
     let metrics = names.map(|name| (harness.counter(name), harness.gauge(name))).collect();
     let parts = |compound: &Packet| {
         RtcpParts::of(&compound.bytes).map(|part| (compound.time, part.bytes.to_vec())).collect::<Vec<_>>()
@@ -250,6 +257,24 @@ fn twcc_sender_feeds_back_the_same() {
 }
 
 #[test]
+fn interval_pli_asks_for_key_frames_at_the_same_times() {
+    let seen = both::<IntervalPli>("{}", |harness| {
+        let audio = harness.bind_remote_stream(&StreamInfo { ssrc: 7, rtcp_feedback: Vec::new(), ..plain() }).unwrap();
+        let screen = harness.bind_remote_stream(&StreamInfo { ssrc: 8, ..plain() }).unwrap();
+        let on = receive(harness, 1200);
+        for answer in [r#"{"asked":2,"waiting":0}"#, r#"{"asked":0,"waiting":2}"#] {
+            assert_eq!(harness.control(r#"{"request":"key-frame"}"#).unwrap(), answer);
+        }
+        harness.unbind_stream(screen);
+        harness.unbind_stream(audio);
+        harness.advance(ms(4000));
+        on
+    });
+    // Two at bind, two at the tick and two on request; then one that waited, and one at the next tick.
+    assert_eq!((seen.rtcp.len(), seen.metrics[11].0), (8, 8));
+}
+
+#[test]
 fn a_wrong_option_is_refused_in_the_same_words() {
     fn refused<T: Plugin>() {
         let config = r#"{"no_such_option": 1}"#;
@@ -257,6 +282,7 @@ fn a_wrong_option_is_refused_in_the_same_words() {
         assert!(matches!(native, Refusal::Config(_)), "{native:?}");
         assert_eq!(ComponentHarness::with(setup(), &component::<T>(), config).err(), Some(native));
     }
+    refused::<IntervalPli>();
     refused::<NackGenerator>();
     refused::<NackResponder>();
     refused::<ReportReceiver>();
