@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("packet-counter", &["burst", "telemetry", "time"]),
     ("report-receiver", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("report-sender", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),
+    ("rfc8888", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),
     ("twcc-header-extension", &["burst", "telemetry"]),
     ("twcc-sender", &["burst", "emit-rtcp", "telemetry", "time"]),
 ];

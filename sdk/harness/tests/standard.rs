@@ -13,6 +13,7 @@ use sandbar_plugin_noop::Noop;
 use sandbar_plugin_packet_counter::PacketCounter;
 use sandbar_plugin_report_receiver::ReportReceiver;
 use sandbar_plugin_report_sender::ReportSender;
+use sandbar_plugin_rfc8888::Rfc8888;
 use sandbar_plugin_twcc_header_extension::{TwccHeaderExtension, URI};
 use sandbar_plugin_twcc_sender::TwccSender;
 use sandbar_plugins::by_name;
@@ -44,7 +45,7 @@ fn video() -> StreamInfo {
         payload_type_retransmission: Some(97),
         rtp_header_extensions: vec![RtpHeaderExtension { uri: URI.into(), id: ID }],
         clock_rate: 90_000,
-        rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli")],
+        rtcp_feedback: vec![feedback("nack", ""), feedback("nack", "pli"), feedback("ack", "ccfb")],
         ..StreamInfo::default()
     }
 }
@@ -238,6 +239,18 @@ fn report_sender_reports_the_same() {
 }
 
 #[test]
+fn rfc8888_reports_the_same_arrivals() {
+    let seen = both::<Rfc8888>("{}", |harness| {
+        let screen = harness.bind_remote_stream(&StreamInfo { ssrc: 8, ..plain() }).unwrap();
+        harness.read(screen, sandbar_sdk::testing::packet(8, 1, b"screen").into());
+        receive(harness, 400)
+    });
+    // 33 numbers in 100 ms, of which 20 fit 90 bytes less the 28 of an empty report and an SDES.
+    assert!(seen.rtcp.len() > 12 && seen.rtcp.iter().all(|(_, part)| part.len() <= 90 - 28), "{}", seen.rtcp.len());
+    assert_eq!(seen.metrics[8].0, seen.rtcp.len() as u64);
+}
+
+#[test]
 fn twcc_header_extension_numbers_the_same() {
     let seen = both::<TwccHeaderExtension>(r#"{"initial_sequence_number": 65530}"#, |harness| {
         let audio = StreamInfo { ssrc: 7, ssrc_retransmission: None, ..video() };
@@ -287,6 +300,7 @@ fn a_wrong_option_is_refused_in_the_same_words() {
     refused::<NackResponder>();
     refused::<ReportReceiver>();
     refused::<ReportSender>();
+    refused::<Rfc8888>();
     refused::<TwccHeaderExtension>();
     refused::<TwccSender>();
 }
