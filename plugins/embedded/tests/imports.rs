@@ -10,6 +10,7 @@ const HARMLESS: &[&str] = &["types", "emit-error"];
 
 /// The functions' interfaces that each plugin uses.
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("audio-level", &["attributes", "burst", "telemetry", "time"]),
     ("interval-pli", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("nack-generator", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("nack-responder", &["burst", "emit-rtp", "history", "random", "telemetry", "time", "wall-clock"]),

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use sandbar_harness::{ComponentHarness, Drive, Setup, load};
+use sandbar_plugin_audio_level::{AudioLevel, URI as AUDIO_LEVEL};
 use sandbar_plugin_interval_pli::IntervalPli;
 use sandbar_plugin_nack_generator::NackGenerator;
 use sandbar_plugin_nack_responder::NackResponder;
@@ -92,7 +93,7 @@ fn seen(harness: &mut dyn Drive, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet
         "blocks",
         "reports",
     ];
-    let names = names.into_iter().chain(["round_trip_ms", "no_such", "requests"]);
+    let names = names.into_iter().chain(["round_trip_ms", "no_such", "requests", "changes", "malformed"]);
     let metrics = names.map(|name| (harness.counter(name), harness.gauge(name))).collect();
     let parts = |compound: &Packet| {
         RtcpParts::of(&compound.bytes).map(|part| (compound.time, part.bytes.to_vec())).collect::<Vec<_>>()
@@ -270,6 +271,41 @@ fn twcc_sender_feeds_back_the_same() {
 }
 
 #[test]
+fn audio_level_names_the_same_speakers_and_marks_the_same_packets() {
+    let microphone = |ssrc| StreamInfo {
+        id: format!("mic-{ssrc}"),
+        ssrc,
+        mime_type: "audio/opus".into(),
+        rtp_header_extensions: vec![RtpHeaderExtension { uri: AUDIO_LEVEL.into(), id: ID }],
+        ..StreamInfo::default()
+    };
+    for config in ["{}", r#"{"mark": true, "interval_ms": 100}"#] {
+        let seen = both::<AudioLevel>(config, |harness| {
+            let streams = [1, 2, 3].map(|ssrc| (ssrc, harness.bind_remote_stream(&microphone(ssrc)).unwrap()));
+            let mut on = Vec::new();
+            for n in 0..600 {
+                for (ssrc, stream) in streams {
+                    let level = if n / 150 == ssrc { 0x80 | (25 + n % 7) } else { 70 };
+                    let mut header = HeaderBuf::new(111, ssrc);
+                    let broken = n == 300 && ssrc == 3;
+                    header.edit().set_extension(ID, &[level as u8, 0][..if broken { 2 } else { 1 }]).unwrap();
+                    on.extend(harness.read(stream, header.as_bytes().into()));
+                }
+                harness.advance(Duration::from_micros(19_700));
+            }
+            harness.unbind_stream(streams[2].1);
+            harness.advance(ms(5000));
+            on
+        });
+        let speakers: Vec<_> = seen.published.iter().map(|(_, json)| json[8..12].to_owned()).collect();
+        assert_eq!(speakers, ["1,\"s", "2,\"s", "3,\"s", "null"]);
+        assert_eq!((seen.metrics[12].0, seen.metrics[13].0), (4, 1));
+        let marked = seen.on.iter().filter(|packet| packet.attribute("audio.level").is_some()).count();
+        assert_eq!(marked, if config == "{}" { 0 } else { 1799 });
+    }
+}
+
+#[test]
 fn interval_pli_asks_for_key_frames_at_the_same_times() {
     let seen = both::<IntervalPli>("{}", |harness| {
         let audio = harness.bind_remote_stream(&StreamInfo { ssrc: 7, rtcp_feedback: Vec::new(), ..plain() }).unwrap();
@@ -295,6 +331,7 @@ fn a_wrong_option_is_refused_in_the_same_words() {
         assert!(matches!(native, Refusal::Config(_)), "{native:?}");
         assert_eq!(ComponentHarness::with(setup(), &component::<T>(), config).err(), Some(native));
     }
+    refused::<AudioLevel>();
     refused::<IntervalPli>();
     refused::<NackGenerator>();
     refused::<NackResponder>();
