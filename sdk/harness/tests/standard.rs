@@ -367,6 +367,29 @@ fn a_successor_goes_on_with_its_predecessors_state() {
     assert_ne!(swapped[2].bytes[13..16], [0; 3]);
 }
 
+#[test]
+fn a_swap_asks_for_no_key_frame_and_loses_no_arrival() {
+    let plugin = component::<IntervalPli>();
+    let mut harness = ComponentHarness::with(setup(), &plugin, "{}").unwrap();
+    harness.bind_remote_stream(&video()).unwrap();
+    harness.advance(ms(1000));
+    harness.replace(&plugin, "{}").unwrap();
+    harness.advance(ms(2500));
+    let begin = setup().start;
+    let asked: Vec<_> = harness.emitted_rtcp().iter().map(|packet| packet.time - begin).collect();
+    assert_eq!(asked, [ms(0), ms(3000)]);
+
+    let plugin = component::<Rfc8888>();
+    let mut harness = ComponentHarness::with(setup(), &plugin, "{}").unwrap();
+    let stream = harness.bind_remote_stream(&video()).unwrap();
+    harness.read(stream, packet(1));
+    harness.replace(&plugin, "{}").unwrap();
+    harness.read(stream, packet(3));
+    harness.advance(ms(100));
+    // RFC 8888, 3.1: from number 1 on three packets, the second of them lost, 102/1024 s ago.
+    assert_eq!(harness.emitted_rtcp()[0].bytes[12..22], [0, 1, 0, 3, 0x80, 102, 0, 0, 0x80, 102]);
+}
+
 /// More than it needs would be a temptation, and less is refused by the host. That nothing else is imported is pinned
 /// beside the plugins.
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
-use sandbar_host::{Kind, Malformed, MemberSpec, SessionSpec};
+use sandbar_host::{Kind, Malformed, MemberSpec, RtcpFeedback, RtpHeaderExtension, SessionSpec};
 use sandbar_tests::media::{Source, Verdict, control};
 use sandbar_tests::peers::{PeerId, World};
 use serde_json::json;
@@ -113,9 +113,18 @@ fn everything(world: &mut World) -> PeerId {
         "report-sender",
         "packet-counter",
         "noop",
+        "rfc8888",
+        "interval-pli",
+        "audio-level",
     ];
     let peer = world.open(session(names.map(standard).into_iter().chain(watching())));
-    world.bind_remote(peer, Source::video(7).info_with_rtx());
+    let mut video = Source::video(7).info_with_rtx();
+    video.rtcp_feedback.push(RtcpFeedback { kind: "ack".into(), parameter: "ccfb".into() });
+    world.bind_remote(peer, video);
+    let mut audio = Source::audio(27).info();
+    let uri = "urn:ietf:params:rtp-hdrext:ssrc-audio-level".into();
+    audio.rtp_header_extensions.push(RtpHeaderExtension { uri, id: 6 });
+    world.bind_remote(peer, audio);
     world.bind_local(peer, Source::video(17).info_with_rtx());
     peer
 }
@@ -128,6 +137,7 @@ fn every_part_of_a_good_packet_is_survived_by_all_plugins() {
         Source { extensions: vec![(5, vec![0, 1])], csrcs: vec![1], padding: 4, payload: 20, ..Source::video(7) }
             .nth(0),
         Source { payload: 20, padding: 2, payload_type: 97, ..Source::video(8) }.nth(0),
+        Source { extensions: vec![(5, vec![0, 2]), (6, vec![30])], payload: 20, ..Source::audio(27) }.nth(0),
         [control::receiver_report(1), control::nack(1, 17, 65_515, 0xffff), control::picture_loss(1, 17)]
             .concat()
             .into(),
@@ -153,6 +163,7 @@ fn noise_and_damaged_packets_are_survived_by_all_plugins_and_their_neighbours() 
     let good = [
         Source { extensions: vec![(5, vec![0, 1])], payload: 40, ..Source::video(7) }.nth(0),
         Source { payload: 40, payload_type: 97, ..Source::video(8) }.nth(0),
+        Source { extensions: vec![(6, vec![30])], payload: 40, ..Source::audio(27) }.nth(0),
         [control::receiver_report(1), control::nack(1, 17, 65_515, 0xffff)].concat().into(),
         [&[0x8f, 205, 0, 5][..], &[0; 20]].concat().into(),
         [&[0x82, 200, 0, 18][..], &[7; 72]].concat().into(),
