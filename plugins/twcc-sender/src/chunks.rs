@@ -40,7 +40,17 @@ impl Chunks {
     }
 
     /// Adds `statuses` packets with this status.
-    pub(crate) fn add(&mut self, status: Status, mut statuses: usize) {
+    #[inline]
+    pub(crate) fn add(&mut self, status: Status, statuses: usize) {
+        // Nearly always, a run becomes longer.
+        if !self.mixed && self.count >= ONE_BIT && self.waiting[0] == status && self.count + statuses <= MAX_RUN {
+            self.count += statuses;
+        } else {
+            self.add_any(status, statuses);
+        }
+    }
+
+    fn add_any(&mut self, status: Status, mut statuses: usize) {
         while statuses > 0 {
             let same = !self.mixed && (self.count == 0 || self.waiting[0] == status);
             let added = if same && self.count < MAX_RUN {

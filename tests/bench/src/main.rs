@@ -11,7 +11,7 @@
 //! | payloads | read: each packet's own. Written: shared by reference, as packets to several subscribers share them |
 //! | time | virtual: 20 µs from packet to packet (2 µs with 10,000 sessions); bursts come when their last packet has |
 //! | timeouts | driven whenever the next deadline has come. The native chains' deadlines are kept in a heap |
-//! | output | all of it is taken after each burst, media and RTCP; the native chain's RTCP is not serialised |
+//! | output | all of it is taken after each burst, media and RTCP; RTCP as bytes, which the native chain's is made into within the time |
 //! | clock | processor time of the one thread that does all this |
 
 mod chain;

@@ -60,7 +60,7 @@ struct Native<I> {
 #[derive(Default)]
 struct Out {
     media: Vec<(u32, TaggedPacket)>,
-    rtcp: Vec<TaggedPacket>,
+    rtcp: Vec<Bytes>,
     errors: Vec<String>,
 }
 
@@ -145,9 +145,17 @@ enum Entry {
 impl Out {
     #[inline]
     fn take(&mut self, session: u32, packet: TaggedPacket, direction: Direction) {
-        match packet.message.packet {
+        match &packet.message.packet {
             Packet::Rtp(_) => self.media.push((session, packet)),
-            _ if direction == Direction::Write => self.rtcp.push(packet),
+            // To be sent, it has to be bytes, which the other side gives.
+            Packet::Rtcp(parts) if direction == Direction::Write => {
+                for part in parts {
+                    match part.marshal() {
+                        Ok(bytes) => self.rtcp.push(bytes.freeze()),
+                        Err(error) => self.errors.push(format!("{part}: {error}")),
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -271,14 +279,9 @@ impl<I: Interceptor> Side for Native<I> {
                 }
             }
         }
-        for packet in self.out.rtcp.drain(..) {
-            let Packet::Rtcp(parts) = packet.message.packet else { continue };
-            for part in parts {
-                match part.marshal() {
-                    Ok(bytes) if taken.feedback.add(&bytes) => {}
-                    Ok(_) => taken.complaints.push(format!("damaged RTCP: {part}")),
-                    Err(error) => taken.complaints.push(format!("{part}: {error}")),
-                }
+        for bytes in self.out.rtcp.drain(..) {
+            if !taken.feedback.add(&bytes) {
+                taken.complaints.push(format!("damaged RTCP: {bytes:?}"));
             }
         }
         taken

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -30,12 +31,17 @@ pub fn installed(programs: &[&str]) -> bool {
     false
 }
 
-/// Two free neighbouring ports, the lower one even, as RTP and RTCP have them (RFC 3550, 11).
+/// Two free neighbouring ports, the lower one even, as RTP and RTCP have them (RFC 3550, 11). Each pair is given out once,
+/// and from below those that the system gives out by itself: what is free now is so when a program comes to bind it.
 pub fn port_pair() -> u16 {
-    for _ in 0..1000 {
-        let Ok(first) = UdpSocket::bind("127.0.0.1:0") else { continue };
-        let port = first.local_addr().unwrap().port();
-        if port.is_multiple_of(2) && UdpSocket::bind(("127.0.0.1", port + 1)).is_ok() {
+    const FIRST: u32 = 10_000;
+    const PAIRS: u32 = 11_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..PAIRS {
+        // Tests of another build may run at the same time: they begin somewhere else.
+        let pair = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PAIRS;
+        let port = (FIRST + 2 * pair) as u16;
+        if [port, port + 1].iter().all(|port| UdpSocket::bind(("127.0.0.1", *port)).is_ok()) {
             return port;
         }
     }
