@@ -440,6 +440,7 @@ impl Guest {
             return Err(format!("a packet was replaced by one of {size} bytes, and the session's MTU is {mtu}"));
         }
         packet.time = Instant::from_nanos(head.time);
+        packet.repaired = bound.is_some_and(|bound| bound.repairs(packet.ssrc()));
         self.call.effects.out.push(Out::Added { token: head.packet, packet: packet.into() });
         Ok(())
     }

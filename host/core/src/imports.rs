@@ -9,7 +9,7 @@ use crate::bindings::{
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
-use crate::guest::{Guest, Metric, Note, Out, Scope};
+use crate::guest::{Bound, Guest, Metric, Note, Out, Scope};
 use crate::packet::{self, Fixed, RtpPacket};
 use crate::plugin::CONTRACT;
 use crate::rtcp;
@@ -82,6 +82,13 @@ impl time::Host for Guest {
     }
 }
 
+impl Bound {
+    /// Whether a packet of the plugin's own under this SSRC stands for one of the peer's that did not arrive.
+    pub(crate) fn repairs(&self, ssrc: u32) -> bool {
+        !self.local && self.info.ssrc == ssrc
+    }
+}
+
 impl Guest {
     fn set_timer(&mut self, scope: Scope, at: Option<Instant>) -> wasmtime::Result<()> {
         let wakes = &mut self.call.effects.wakes;
@@ -120,6 +127,7 @@ impl Guest {
                 }
                 let mut emitted = RtpPacket::assemble(header, bytes.into());
                 emitted.time = self.call.now;
+                emitted.repaired = bound.repairs(ssrc);
                 emitted
             }
             emit_rtp::Payload::History(from) => {

@@ -204,15 +204,18 @@ impl ComponentHarness {
                 Output::Wire { packet, .. } => (true, packet),
                 Output::Application { packet, .. } => (false, packet),
             };
-            let (stream, attributes) = match &packet {
-                HostPacket::Rtp(packet) => (self.owner(to_wire, packet.ssrc()), packet.attributes().clone()),
-                HostPacket::Rtcp(packet) => (None, packet.attributes().clone()),
-                HostPacket::Malformed(..) => (None, Attributes::NONE),
+            let (stream, attributes, repaired) = match &packet {
+                HostPacket::Rtp(packet) => {
+                    (self.owner(to_wire, packet.ssrc()), packet.attributes().clone(), packet.repaired())
+                }
+                HostPacket::Rtcp(packet) => (None, packet.attributes().clone(), false),
+                HostPacket::Malformed(..) => (None, Attributes::NONE, false),
             };
             self.order += 1;
             let left = Packet {
                 bytes: packet.to_bytes().into(),
                 attributes: convert::attributes(&attributes),
+                repaired,
                 stream,
                 time: self.now(),
                 order: self.order,

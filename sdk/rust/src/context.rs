@@ -136,6 +136,7 @@ impl Context {
     /// Sends an RTP packet of the plugin's own: it passes the plugins still ahead, towards the wire for a local stream and
     /// towards the application for a remote one. `header` is a whole RTP header; the padding that its P bit announces is
     /// part of the payload. A packet released from the history keeps its attributes and time, and `attributes` are added.
+    /// Bytes on a remote stream's own SSRC did not arrive, and are marked [`repaired`](crate::RtpPacket::repaired).
     ///
     /// The plugin must want `emit_rtp`.
     ///

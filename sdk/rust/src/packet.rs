@@ -77,8 +77,9 @@ impl<'a> RtpPacket<'a> {
         self.facts.size as usize
     }
 
-    /// It was lost and came back, by retransmission (RFC 4588) or repair: not a new arrival of its own sequence number,
-    /// though its header extensions are those of the packet that carried it.
+    /// It was lost and came back: not a new arrival of its own sequence number, though a retransmission's header
+    /// extensions are those of the packet that carried it. Set for what the host unwraps (RFC 4588), and for what a
+    /// plugin emits with a payload of its own on a remote stream's own SSRC.
     #[inline]
     pub fn repaired(&self) -> bool {
         self.facts.repaired

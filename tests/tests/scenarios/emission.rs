@@ -174,6 +174,40 @@ fn what_is_emitted_passes_only_the_plugins_still_ahead_of_it() {
 }
 
 #[test]
+fn what_is_emitted_in_a_remote_streams_place_is_marked_repaired() {
+    // For those behind, such as loss detection and reports: the peer sent it, and it did not arrive.
+    for batched in [true, false] {
+        let lane = |spec: MemberSpec| MemberSpec {
+            plugin: if batched { spec.plugin.clone() } else { spec.plugin.in_typed_lane() },
+            ..spec
+        };
+        let mut world = World::new(1);
+        let peer = world.open(session([lane(puppet(json!({ "history": 8 }))), puppet(json!({}))]));
+        let mut source = Source::video(7);
+        let mut info = source.info_with_rtx();
+        info.ssrc_forward_error_correction = Some(9);
+        world.bind_remote(peer, info);
+        world.bind_local(peer, Source::video(11).info());
+        world.receive(peer, [source.packet()]);
+        for ssrc in [7, 8, 9] {
+            assert_eq!(emit(&mut world, peer, 7, &header(ssrc), b"mine"), "ok");
+        }
+        let released = json!([{ "do": "release", "ssrc": 7, "sequence_number": source.sequence_number(0) }]);
+        assert_eq!(tell(&mut world, peer, 0, released), ["ok"]);
+        let several = json!({ "packets": [header(7).to_vec(), header(9).to_vec()] });
+        tell(&mut world, peer, 0, json!([{ "do": "packets", "to": several }]));
+        world.receive(peer, [source.packet()]);
+        assert_eq!(emit(&mut world, peer, 11, &header(11), b"mine"), "ok");
+        let behind = seen(&mut world, peer, 1)["read"].clone();
+        let behind: Vec<_> = behind.as_array().into_iter().flatten().map(|seen| (&seen[5], &seen[4])).collect();
+        let expected = [(7, false), (7, true), (8, false), (9, false), (7, false), (7, true), (9, false)];
+        let expected = expected.map(|(ssrc, repaired)| (json!(ssrc), json!(repaired)));
+        assert_eq!(behind, expected.iter().map(|(ssrc, repaired)| (ssrc, repaired)).collect::<Vec<_>>());
+        assert_eq!(delivered(&world, peer).len(), 7);
+    }
+}
+
+#[test]
 fn what_is_emitted_for_a_packet_goes_before_it_and_behind_those_before() {
     let mut source = Source::video(7);
     let header = source.nth(0).slice(..12).to_vec();

@@ -82,6 +82,8 @@ pub struct Packet {
     pub bytes: Vec<u8>,
     /// What rides with it.
     pub attributes: Vec<Attribute>,
+    /// Whether it was lost and came back.
+    pub repaired: bool,
     /// The stream on which it was emitted or to which it belongs; none for RTCP.
     pub stream: Option<StreamId>,
     /// When it left the plugin.

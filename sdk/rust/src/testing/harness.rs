@@ -190,23 +190,23 @@ impl<T: Interceptor> Harness<T> {
             };
             let Some(stream) = world.stream(id) else { panic!("{id:?} is not bound") };
             if crate::Header::parse(&feed.bytes).is_ok_and(|header| header.ssrc() == stream.info.ssrc) {
-                stream.history.push(&feed.bytes, &feed.attributes, now);
+                stream.history.push(&feed, now);
             }
             let (view, transform) = match stream.binding.access {
                 Access::Pass => {
-                    world.pass(Some(id), feed.bytes, feed.attributes);
+                    world.pass(Some(id), feed);
                     continue;
                 }
                 Access::Observe(view) => {
-                    world.pass(Some(id), feed.bytes.clone(), feed.attributes.clone());
+                    world.pass(Some(id), feed.clone());
                     (view, false)
                 }
                 Access::Transform(view) => (view, true),
             };
             let included = if view == View::Headers { header_len } else { feed.bytes.len() };
             push(&mut frames, kind, id.number(), world.shown.len(), &feed, now, included);
-            let Feed { bytes, attributes, .. } = feed;
-            world.shown.push(Shown { stream: Some(id), view, transform, bytes, attributes, handed_on: false });
+            let (stream, Feed { bytes, attributes, repaired, .. }) = (Some(id), feed);
+            world.shown.push(Shown { stream, view, transform, bytes, attributes, repaired, handed_on: false });
         }
         self.process(frames);
         self.settle();
@@ -227,12 +227,12 @@ impl<T: Interceptor> Harness<T> {
         let world = self.world();
         world.shown.clear();
         if access != RtcpAccess::Transform {
-            world.pass(None, feed.bytes.clone(), feed.attributes.clone());
+            world.pass(None, feed.clone());
         }
         let mut frames = Vec::new();
         if access != RtcpAccess::Pass {
             push(&mut frames, kind, SESSION.number(), 0, &feed, world.now, feed.bytes.len());
-            let Feed { bytes, attributes, .. } = feed;
+            let Feed { bytes, attributes, repaired, .. } = feed;
             let transform = access == RtcpAccess::Transform;
             world.shown.push(Shown {
                 stream: None,
@@ -240,6 +240,7 @@ impl<T: Interceptor> Harness<T> {
                 transform,
                 bytes,
                 attributes,
+                repaired,
                 handed_on: false,
             });
         }

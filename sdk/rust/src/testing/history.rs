@@ -2,6 +2,7 @@
 
 use crate::attributes::Attribute;
 use crate::header::Header;
+use crate::testing::feed::Feed;
 use crate::time::Instant;
 
 /// A packet that is kept.
@@ -11,6 +12,7 @@ pub(crate) struct Kept {
     pub(crate) header: Vec<u8>,
     pub(crate) payload: Vec<u8>,
     pub(crate) attributes: Vec<Attribute>,
+    pub(crate) repaired: bool,
     pub(crate) entered: Instant,
 }
 
@@ -29,8 +31,9 @@ impl History {
         History { slots: vec![None; capacity as usize], newest: 0, used: false }
     }
 
-    pub(crate) fn push(&mut self, packet: &[u8], attributes: &[Attribute], now: Instant) {
-        let Ok(header) = Header::parse(packet) else { return };
+    pub(crate) fn push(&mut self, packet: &Feed, now: Instant) {
+        let Feed { bytes, attributes, repaired, .. } = packet;
+        let Ok(header) = Header::parse(bytes) else { return };
         let sequence_number = header.sequence_number();
         let ahead = sequence_number.wrapping_sub(self.newest);
         // RFC 1982: newer if ahead by less than half the space.
@@ -44,8 +47,9 @@ impl History {
         self.slots[at] = Some(Kept {
             sequence_number,
             header: header.as_bytes().to_vec(),
-            payload: packet[header.len()..].to_vec(),
-            attributes: attributes.to_vec(),
+            payload: bytes[header.len()..].to_vec(),
+            attributes: attributes.clone(),
+            repaired: *repaired,
             entered: now,
         });
     }
@@ -67,7 +71,7 @@ mod tests {
     fn the_last_packets_are_found_also_across_the_wrap() {
         let mut history = History::new(5);
         for n in 65_530_u32..65_546 {
-            history.push(&packet(1, n as u16, b"x"), &[], Instant::ZERO);
+            history.push(&packet(1, n as u16, b"x").into(), Instant::ZERO);
         }
         for n in 65_538_u32..65_546 {
             assert_eq!(history.lookup(n as u16).unwrap().sequence_number, n as u16);
@@ -80,7 +84,7 @@ mod tests {
     fn a_stale_packet_does_not_push_out_a_newer_one() {
         let mut history = History::new(4);
         for n in [100, 102, 101, 98] {
-            history.push(&packet(1, n, b"x"), &[], Instant::ZERO);
+            history.push(&packet(1, n, b"x").into(), Instant::ZERO);
         }
         assert!(history.lookup(101).is_some() && history.lookup(102).is_some() && history.lookup(98).is_none());
     }

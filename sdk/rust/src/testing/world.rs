@@ -12,7 +12,7 @@ use crate::header::Header;
 use crate::instance::Direction;
 use crate::packet::RtcpParts;
 use crate::stream::{StreamId, StreamInfo};
-use crate::testing::feed::Packet;
+use crate::testing::feed::{Feed, Packet};
 use crate::testing::harness::Setup;
 use crate::testing::history::History;
 use crate::time::Instant;
@@ -41,6 +41,7 @@ pub(crate) struct Shown {
     pub(crate) transform: bool,
     pub(crate) bytes: Vec<u8>,
     pub(crate) attributes: Vec<Attribute>,
+    pub(crate) repaired: bool,
     pub(crate) handed_on: bool,
 }
 
@@ -120,14 +121,20 @@ impl World {
         self.streams.iter_mut().find(|stream| stream.id == id)
     }
 
-    fn leaves(&mut self, stream: Option<StreamId>, bytes: Vec<u8>, attributes: Vec<Attribute>) -> Packet {
+    fn leaves(
+        &mut self,
+        stream: Option<StreamId>,
+        bytes: Vec<u8>,
+        attributes: Vec<Attribute>,
+        repaired: bool,
+    ) -> Packet {
         self.order += 1;
-        Packet { bytes, attributes, stream, time: self.now, order: self.order }
+        Packet { bytes, attributes, repaired, stream, time: self.now, order: self.order }
     }
 
     /// A packet that no plugin keeps back.
-    pub(crate) fn pass(&mut self, stream: Option<StreamId>, bytes: Vec<u8>, attributes: Vec<Attribute>) {
-        let packet = self.leaves(stream, bytes, attributes);
+    pub(crate) fn pass(&mut self, stream: Option<StreamId>, packet: Feed) {
+        let packet = self.leaves(stream, packet.bytes, packet.attributes, packet.repaired);
         self.went_on.push(packet);
     }
 
@@ -143,7 +150,8 @@ impl World {
             assert!(shown.transform, "packet {id} is only observed and cannot be handed on");
             assert!(!shown.handed_on, "packet {id} is handed on twice");
             shown.handed_on = true;
-            let (stream, attributes) = (shown.stream, std::mem::take(&mut shown.attributes));
+            let (stream, repaired) = (shown.stream, shown.repaired);
+            let attributes = std::mem::take(&mut shown.attributes);
             let mut whole = std::mem::take(&mut shown.bytes);
             if !bytes.is_empty() && stream.is_some() {
                 let Ok(header) = Header::parse(bytes) else { panic!("packet {id} is replaced by what is not RTP") };
@@ -159,7 +167,7 @@ impl World {
                 assert_eq!(whole_packets, bytes.len(), "packet {id} is replaced by what is not RTCP");
                 whole = bytes.to_vec();
             }
-            self.pass(stream, whole, attributes);
+            self.pass(stream, Feed { bytes: whole, attributes, repaired, time: None });
         }
     }
 
@@ -191,12 +199,15 @@ impl World {
             return Err(EmitError::ForeignSsrc);
         }
         let (mut bytes, mut attributes) = (header.to_vec(), Vec::new());
+        let repaired;
         match payload {
             Payload::Bytes(payload) => {
                 // An observer may speak on a companion's SSRC and from the history, not in the stream's place.
                 if ssrc == info.ssrc && !matches!(stream.binding.access, Access::Transform(_)) {
                     return Err(EmitError::Denied);
                 }
+                // It stands for one of the peer's that did not arrive.
+                repaired = stream.direction == Direction::Read && ssrc == info.ssrc;
                 bytes.extend_from_slice(payload);
             }
             Payload::History { sequence_number, prefix } => {
@@ -204,6 +215,7 @@ impl World {
                 bytes.extend_from_slice(prefix);
                 bytes.extend_from_slice(&kept.payload);
                 attributes.clone_from(&kept.attributes);
+                repaired = kept.repaired;
             }
         }
         for attribute in added {
@@ -218,7 +230,7 @@ impl World {
             return Err(EmitError::Malformed("padding does not fit the payload".to_owned()));
         }
         self.spend(bytes.len())?;
-        let packet = self.leaves(Some(id), bytes, attributes);
+        let packet = self.leaves(Some(id), bytes, attributes, repaired);
         self.emitted_rtp.push(packet);
         Ok(())
     }
@@ -232,7 +244,7 @@ impl World {
             return Err(EmitError::TooLarge);
         }
         self.spend(packets.len())?;
-        let packet = self.leaves(None, packets.to_vec(), Vec::new());
+        let packet = self.leaves(None, packets.to_vec(), Vec::new(), false);
         self.emitted_rtcp.push(packet);
         Ok(())
     }
