@@ -123,6 +123,18 @@ impl HeaderMut<'_> {
         self.add_extension(id, value)
     }
 
+    /// Takes the extension with this id out, and says whether it was there. Padding takes its place: nothing moves.
+    pub fn remove_extension(&mut self, id: u8) -> bool {
+        let layout = self.state.layout;
+        let bytes = self.current();
+        let old = Elements::of(bytes.get(..layout.len).unwrap_or_default(), layout.extension).find(|old| old.id == id);
+        if let Some(old) = old {
+            short::zero(bytes.get_mut(old.at..old.end()).unwrap_or_default());
+            self.state.changed = true;
+        }
+        old.is_some()
+    }
+
     /// An extension that is not there or has another length.
     fn add_extension(&mut self, id: u8, value: &[u8]) -> Result<(), ExtensionError> {
         let layout = self.state.layout;
@@ -453,6 +465,21 @@ mod tests {
                 let _ = packet.extensions();
             }
         }
+    }
+
+    #[test]
+    fn what_is_removed_leaves_padding_and_nothing_moves() {
+        let block = [0xBE, 0xDE, 0, 2, 0x10, 0xAA, 0x31, 1, 2, 0x50, 0xBB, 0];
+        let mut packet = Packet::new(&block, b"payload");
+        assert!(!packet.edit().remove_extension(2) && !packet.state.changed);
+        assert!(packet.edit().remove_extension(3));
+        assert_eq!(packet.extensions(), [(1, vec![0xAA]), (5, vec![0xBB])]);
+        assert_eq!(packet.bytes()[16..], *b"\x10\xAA\0\0\0\x50\xBB\0payload");
+        assert!(!packet.edit().remove_extension(3));
+        let mut packet = Packet::new(&[0x10, 0, 0, 1, 200, 2, 7, 8], b"");
+        assert!(packet.edit().remove_extension(200));
+        assert_eq!(packet.bytes()[12..], [0x10, 0, 0, 1, 0, 0, 0, 0]);
+        assert!(!Packet::new(&[], b"payload").edit().remove_extension(1));
     }
 
     #[test]

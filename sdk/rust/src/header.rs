@@ -1,6 +1,7 @@
 //! Reading an RTP header in place (RFC 3550, 5.1; extensions: RFC 8285).
 
 use std::fmt;
+use std::ops::Range;
 
 /// Bytes before the CSRCs.
 pub(crate) const FIXED: usize = 12;
@@ -157,6 +158,12 @@ impl<'a> Header<'a> {
         self.extensions().find(|(other, _)| *other == id).map(|(_, value)| value)
     }
 
+    /// Where in the header that value lies.
+    #[inline]
+    pub fn extension_range(&self, id: u8) -> Option<Range<usize>> {
+        Elements::of(self.bytes, self.extension).find(|element| element.id == id).map(|element| element.value())
+    }
+
     /// The extensions with their ids, in both forms of RFC 8285. Ends where they stop making sense; an extension block
     /// of another profile (RFC 3550, 5.3.1) has none.
     #[inline]
@@ -218,7 +225,7 @@ pub(crate) struct Element {
 }
 
 impl Element {
-    pub(crate) fn value(&self) -> std::ops::Range<usize> {
+    pub(crate) fn value(&self) -> Range<usize> {
         let start = self.at + self.head;
         start..start + self.len
     }
@@ -332,6 +339,7 @@ mod tests {
         assert_eq!(header.extension(1), Some(&[0xAA][..]));
         assert_eq!(header.extension(3), Some(&[1, 2][..]));
         assert_eq!(header.extension(2), None);
+        assert_eq!((header.extension_range(3), header.extension_range(2)), (Some(21..23), None));
         assert_eq!(header.extensions().map(|(id, _)| id).collect::<Vec<_>>(), [1, 3]);
     }
 

@@ -6,6 +6,7 @@ use crate::edit::{HeaderMut, State};
 use crate::error::AttributeError;
 use crate::header::{Header, Layout, MalformedHeader};
 use crate::host;
+use crate::short;
 use crate::stream::StreamId;
 use crate::time::Instant;
 
@@ -116,6 +117,24 @@ impl<'a> RtpPacket<'a> {
         let start = self.state.layout.len;
         let bytes: &mut [u8] = if self.state.grown { self.copy } else { self.bytes };
         bytes.get_mut(start..)
+    }
+
+    /// Puts other bytes in place of what follows the header, at their end the padding that it announces, if any. Nothing
+    /// happens under the view `Headers`.
+    pub fn set_payload(&mut self, payload: &[u8]) {
+        if self.view == View::Headers {
+            return;
+        }
+        let header = self.state.layout.len;
+        self.copy.resize(header + payload.len(), 0);
+        if let Some((before, after)) = self.copy.split_at_mut_checked(header) {
+            if !self.state.grown {
+                short::copy(before, self.bytes);
+            }
+            short::copy(after, payload);
+        }
+        self.state.grown = true;
+        self.state.changed = true;
     }
 
     /// The bytes shown, with what was changed so far: the header or the whole packet, by the view.
@@ -300,6 +319,26 @@ impl<'a> Iterator for RtcpParts<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_payload_is_replaced_by_a_shorter_or_longer_one_behind_the_header_as_it_is_by_then() {
+        let facts = Facts { packet: 0, time: Instant::ZERO, size: 17, repaired: false, attributes: false };
+        let whole = crate::testing::packet(7, 5, b"media");
+        for view in [View::Packets, View::Headers] {
+            let (mut bytes, mut copy) = (whole.clone(), vec![0xEE; 40]);
+            let stream = StreamId::new(1);
+            let mut packet = RtpPacket::new(stream, facts, view, &mut bytes, &mut copy).unwrap();
+            packet.header_mut().set_sequence_number(6);
+            packet.set_payload(b"other media");
+            packet.header_mut().set_extension(1, &[1, 2, 3]).unwrap();
+            packet.set_payload(b"less");
+            let header = packet.header();
+            assert_eq!((header.sequence_number(), header.extension(1)), (6, Some(&[1, 2, 3][..])));
+            let shown = view == View::Packets;
+            assert_eq!(packet.payload(), shown.then_some(&b"less"[..]));
+            assert_eq!(packet.bytes().len(), if shown { 20 + 4 } else { 20 + 5 });
+        }
+    }
 
     #[test]
     fn a_compound_is_read_up_to_what_makes_no_sense() {
