@@ -16,6 +16,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("nack-responder", &["burst", "emit-rtp", "history", "random", "telemetry", "time", "wall-clock"]),
     ("noop", &["burst"]),
     ("packet-counter", &["burst", "telemetry", "time"]),
+    ("red-decoder", &["burst", "emit-rtp", "telemetry"]),
+    ("red-encoder", &["burst", "telemetry"]),
     ("report-receiver", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("report-sender", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),
     ("rfc8888", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),

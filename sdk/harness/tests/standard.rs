@@ -12,6 +12,8 @@ use sandbar_plugin_nack_generator::NackGenerator;
 use sandbar_plugin_nack_responder::NackResponder;
 use sandbar_plugin_noop::Noop;
 use sandbar_plugin_packet_counter::PacketCounter;
+use sandbar_plugin_red_decoder::RedDecoder;
+use sandbar_plugin_red_encoder::RedEncoder;
 use sandbar_plugin_report_receiver::ReportReceiver;
 use sandbar_plugin_report_sender::ReportSender;
 use sandbar_plugin_rfc8888::Rfc8888;
@@ -94,6 +96,8 @@ fn seen(harness: &mut dyn Drive, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet
         "reports",
     ];
     let names = names.into_iter().chain(["round_trip_ms", "no_such", "requests", "changes", "malformed"]);
+    let names = names.into_iter().chain(["round_trip_ms", "no_such"]);
+    let names = names.chain(["restored", "late", "malformed", "given_up", "too_large", "left_plain"]);
     let metrics = names.map(|name| (harness.counter(name), harness.gauge(name))).collect();
     let parts = |compound: &Packet| {
         RtcpParts::of(&compound.bytes).map(|part| (compound.time, part.bytes.to_vec())).collect::<Vec<_>>()
@@ -270,6 +274,68 @@ fn twcc_sender_feeds_back_the_same() {
     assert!(seen.rtcp.iter().all(|(_, part)| part.len() < 90));
 }
 
+/// An audio stream whose packets repeat earlier ones.
+fn red() -> StreamInfo {
+    StreamInfo {
+        payload_type: 63,
+        mime_type: "audio/red".into(),
+        sdp_fmtp_line: "111/111".into(),
+        clock_rate: 48_000,
+        ..video()
+    }
+}
+
+/// Frames of 20 ms that each say which one they are.
+fn frame(number: u16) -> Feed {
+    let mut header = HeaderBuf::new(111, SSRC);
+    header.edit().set_sequence_number(number);
+    header.edit().set_timestamp(u32::from(number) * 960);
+    Feed::new([header.as_bytes(), &number.to_be_bytes(), &[7; 9]].concat())
+}
+
+#[test]
+fn red_encoder_repeats_the_same_frames() {
+    let seen = both::<RedEncoder>(r#"{"redundancy": 3}"#, |harness| {
+        let stream = harness.bind_local_stream(&red()).unwrap();
+        let mut on = Vec::new();
+        for number in (0..60).filter(|number| number % 13 != 5) {
+            on.extend(harness.write(stream, frame(number)));
+        }
+        let mut large = frame(60);
+        large.bytes.resize(82, 7);
+        on.extend(harness.write(stream, large));
+        on
+    });
+    assert_eq!((seen.on.len(), seen.metrics[16].0), (56, 1));
+    assert!(seen.on[..55].iter().all(|packet| packet.header().payload_type() == 63));
+}
+
+#[test]
+fn red_decoder_restores_the_same_frames() {
+    let mut encoder = Harness::<RedEncoder>::with(setup(), r#"{"redundancy": 2}"#).unwrap();
+    let stream = Drive::bind_local_stream(&mut encoder, &red()).unwrap();
+    let sent: Vec<_> = (0..200).flat_map(|number| encoder.write(stream, frame(number))).collect();
+    let seen = both::<RedDecoder>("{}", |harness| {
+        let stream = harness.bind_remote_stream(&red()).unwrap();
+        let mut on = Vec::new();
+        for (at, packet) in sent.iter().enumerate() {
+            let mut feed = Feed::new(packet.bytes.clone());
+            match at % 19 {
+                3 | 8 | 9 => continue,
+                12 => feed.bytes.truncate(14),
+                15 => feed = feed.repaired(),
+                _ => {}
+            }
+            on.extend(harness.read(stream, feed));
+        }
+        on.extend(harness.read(stream, Feed::new(sent[193].bytes.clone())));
+        on
+    });
+    let restored = seen.on.iter().filter(|packet| packet.repaired).count() as u64;
+    let (counted, late, malformed) = (seen.metrics[11].0, seen.metrics[12].0, seen.metrics[13].0);
+    assert!(counted > 20 && restored > counted && late == 1 && malformed > 5, "{:?}", seen.metrics);
+}
+
 #[test]
 fn audio_level_names_the_same_speakers_and_marks_the_same_packets() {
     let microphone = |ssrc| StreamInfo {
@@ -335,6 +401,8 @@ fn a_wrong_option_is_refused_in_the_same_words() {
     refused::<IntervalPli>();
     refused::<NackGenerator>();
     refused::<NackResponder>();
+    refused::<RedDecoder>();
+    refused::<RedEncoder>();
     refused::<ReportReceiver>();
     refused::<ReportSender>();
     refused::<Rfc8888>();
@@ -389,6 +457,8 @@ fn a_swap_asks_for_no_key_frame_and_loses_no_arrival() {
     // RFC 8888, 3.1: from number 1 on three packets, the second of them lost, 102/1024 s ago.
     assert_eq!(harness.emitted_rtcp()[0].bytes[12..22], [0, 1, 0, 3, 0x80, 102, 0, 0, 0x80, 102]);
 }
+/// Those that repair what is inside packets.
+const READ_MEDIA: [&str; 2] = ["red-decoder", "red-encoder"];
 
 /// More than it needs would be a temptation, and less is refused by the host. That nothing else is imported is pinned
 /// beside the plugins.
@@ -401,7 +471,8 @@ fn each_plugin_wants_what_it_imports() {
         let wanted = [wants.emit_rtp, wants.emit_rtcp, wants.wall_clock, wants.randomness];
         let imported = ["emit-rtp", "emit-rtcp", "wall-clock", "random"].map(imports);
         assert_eq!(wanted, imported, "{}: {:?}", embedded.name, plugin.imports());
-        assert!(!wants.read_media && !wants.wasi, "{}", embedded.name);
+        assert_eq!(wants.read_media, READ_MEDIA.contains(&embedded.name), "{}", embedded.name);
+        assert!(!wants.wasi, "{}", embedded.name);
     }
     assert_eq!(ReportSender::DESCRIPTION.wants, Wants::EMIT_RTCP.with(Wants::WALL_CLOCK));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_host::Kind;
+use sandbar_host::{Kind, MemberSpec, StreamInfo};
 use sandbar_tests::media::{Source, Verdict, fields};
 use sandbar_tests::net::{Loss, Profile};
 use sandbar_tests::peers::World;
@@ -77,6 +77,32 @@ fn heavy_loss_in_both_directions_is_repaired_by_asking_again() {
     // What was asked for again before it came, as jitter makes the round trip longer at times, comes twice.
     assert_eq!((verdict.lost, verdict.changed), (0, 0), "{verdict:?}");
     assert!(verdict.duplicated < 50, "{verdict:?}");
+}
+
+#[test]
+fn audio_that_repeats_earlier_frames_is_restored_at_the_other_end() {
+    for seed in 1..4 {
+        let redundant = MemberSpec::with_config(standard("red-encoder"), r#"{"redundancy": 2}"#);
+        let (left, right) = (session([redundant]), session([standard("red-decoder")]));
+        let (mut world, left, right) = World::pair(seed, &lossy(Loss::Random(0.05)), left, right);
+        let source = Source::audio(7);
+        let info = StreamInfo {
+            payload_type: 63,
+            mime_type: "audio/red".into(),
+            sdp_fmtp_line: "111/111".into(),
+            ..source.info()
+        };
+        let flow = world.flow(left, right, source, info);
+        world.play(flow, 3_000);
+        world.run_for(Duration::from_secs(62));
+        let verdict = world.judge(flow).verdict(2_900);
+        let restored = world.peer(right).rtp().filter(|packet| packet.repaired()).count();
+        // Only three losses in a row are too many.
+        assert!(restored > 100 && verdict.lost < 6, "seed {seed}: {restored}, {verdict:?}");
+        assert_eq!((verdict.duplicated, verdict.reordered), (0, 0), "seed {seed}: {verdict:?}");
+        // RED does not say which repeated frames had the marker, as all of this source have.
+        assert_eq!(verdict.changed, restored as u64, "seed {seed}: {verdict:?}");
+    }
 }
 
 #[test]

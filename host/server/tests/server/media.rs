@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use sandbar::config::{Member, Rtx, Stream, StreamOverride};
+use sandbar::config::{Member, PluginEntry, PluginSource, Rtx, Stream, StreamOverride};
 use sandbar::relay::{LegName, RelayEvent};
-use sandbar_host::Malformed;
+use sandbar_host::{Grants, Malformed};
 
 use crate::support::*;
 
@@ -320,7 +320,14 @@ fn noise_harms_nothing() {
     let mut route = route(leg("all"), vec![video()], vec![("viewer", leg_to("all", &viewer))]);
     route.publisher.leg.malformed = Malformed::Forward;
     route.subscribers[0].leg.malformed = Malformed::Forward;
-    let running = Running::start(config(vec![route], chains));
+    let mut config = config(vec![route], chains);
+    // Some of them read media.
+    let granted = |name: &&str| {
+        let source = PluginSource::Builtin((*name).to_owned());
+        ((*name).to_owned(), PluginEntry { source, grants: Grants { wasi: false, ..Grants::ALL } })
+    };
+    config.plugins = all.iter().map(granted).collect();
+    let running = Running::start(config);
     publisher.send(running.publisher(), &frame(1, 0));
     viewer.media();
     let viewers = running.rtp(&subscriber("viewer"));
