@@ -12,6 +12,8 @@ const HARMLESS: &[&str] = &["types", "emit-error"];
 const IMPORTS: &[(&str, &[&str])] = &[
     ("audio-level", &["attributes", "burst", "telemetry", "time"]),
     ("interval-pli", &["burst", "emit-rtcp", "telemetry", "time"]),
+    ("flexfec-decoder", &["burst", "emit-rtp", "telemetry"]),
+    ("flexfec-encoder", &["burst", "emit-rtp", "random", "telemetry"]),
     ("nack-generator", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("nack-responder", &["burst", "emit-rtp", "history", "random", "telemetry", "time", "wall-clock"]),
     ("noop", &["burst"]),

@@ -8,6 +8,8 @@ use std::time::Duration;
 use sandbar_harness::{ComponentHarness, Drive, Setup, load};
 use sandbar_plugin_audio_level::{AudioLevel, URI as AUDIO_LEVEL};
 use sandbar_plugin_interval_pli::IntervalPli;
+use sandbar_plugin_flexfec_decoder::FlexfecDecoder;
+use sandbar_plugin_flexfec_encoder::FlexfecEncoder;
 use sandbar_plugin_nack_generator::NackGenerator;
 use sandbar_plugin_nack_responder::NackResponder;
 use sandbar_plugin_noop::Noop;
@@ -28,6 +30,7 @@ use sandbar_sdk::{
 
 const SSRC: u32 = 0x1111;
 const RTX: u32 = 0x2222;
+const REPAIR: u32 = 0x3333;
 const ID: u8 = 5;
 
 fn ms(millis: u64) -> Duration {
@@ -274,6 +277,15 @@ fn twcc_sender_feeds_back_the_same() {
     assert!(seen.rtcp.iter().all(|(_, part)| part.len() < 90));
 }
 
+/// A stream with repair packets.
+fn protected() -> StreamInfo {
+    StreamInfo {
+        ssrc_forward_error_correction: Some(REPAIR),
+        payload_type_forward_error_correction: Some(118),
+        ..video()
+    }
+}
+
 /// An audio stream whose packets repeat earlier ones.
 fn red() -> StreamInfo {
     StreamInfo {
@@ -291,6 +303,48 @@ fn frame(number: u16) -> Feed {
     header.edit().set_sequence_number(number);
     header.edit().set_timestamp(u32::from(number) * 960);
     Feed::new([header.as_bytes(), &number.to_be_bytes(), &[7; 9]].concat())
+}
+
+#[test]
+fn flexfec_encoder_protects_with_the_same_bytes() {
+    let seen = both::<FlexfecEncoder>("{}", |harness| {
+        let mut on = send(harness, &protected(), 52);
+        let mut large = packet(52);
+        large.bytes.resize(90, 7);
+        on.extend(harness.write(StreamId::new(1), large));
+        on
+    });
+    let repair = seen.on.iter().filter(|packet| packet.header().ssrc() == REPAIR);
+    assert_eq!((repair.count(), seen.on.len(), seen.metrics[15].0), (20, 20 + 53 + 5, 1));
+}
+
+#[test]
+fn flexfec_decoder_restores_the_same_packets() {
+    // By an encoder of its own, with nothing numbered behind it.
+    let mut encoder = Harness::<FlexfecEncoder>::with(setup(), "{}").unwrap();
+    let mut sent = send(&mut encoder, &protected(), 300);
+    // Not the requests that the application was given.
+    sent.retain(|packet| [96, 118].contains(&packet.header().payload_type()));
+    let seen = both::<FlexfecDecoder>("{}", |harness| {
+        let stream = harness.bind_remote_stream(&protected()).unwrap();
+        let mut on = Vec::new();
+        for (at, packet) in sent.iter().enumerate() {
+            let mut feed = Feed::new(packet.bytes.clone());
+            match at % 17 {
+                3 | 9 => continue,
+                11 if packet.header().ssrc() == REPAIR => feed.bytes.truncate(30),
+                13 if packet.header().ssrc() == SSRC => feed = feed.repaired(),
+                _ => {}
+            }
+            on.extend(harness.read(stream, feed));
+        }
+        on.extend(harness.read(stream, packet(3)));
+        on
+    });
+    let restored = seen.on.iter().filter(|packet| packet.repaired && packet.header().extension(ID).is_none());
+    assert_eq!(restored.count() as u64, seen.metrics[11].0);
+    assert!(seen.metrics[11].0 > 10 && seen.metrics[13].0 > 0, "{:?}", seen.metrics);
+    assert!(seen.on.iter().all(|packet| packet.header().ssrc() == SSRC));
 }
 
 #[test]
@@ -399,6 +453,8 @@ fn a_wrong_option_is_refused_in_the_same_words() {
     }
     refused::<AudioLevel>();
     refused::<IntervalPli>();
+    refused::<FlexfecDecoder>();
+    refused::<FlexfecEncoder>();
     refused::<NackGenerator>();
     refused::<NackResponder>();
     refused::<RedDecoder>();
@@ -458,7 +514,7 @@ fn a_swap_asks_for_no_key_frame_and_loses_no_arrival() {
     assert_eq!(harness.emitted_rtcp()[0].bytes[12..22], [0, 1, 0, 3, 0x80, 102, 0, 0, 0x80, 102]);
 }
 /// Those that repair what is inside packets.
-const READ_MEDIA: [&str; 2] = ["red-decoder", "red-encoder"];
+const READ_MEDIA: [&str; 4] = ["flexfec-decoder", "flexfec-encoder", "red-decoder", "red-encoder"];
 
 /// More than it needs would be a temptation, and less is refused by the host. That nothing else is imported is pinned
 /// beside the plugins.

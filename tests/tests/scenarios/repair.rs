@@ -79,6 +79,58 @@ fn heavy_loss_in_both_directions_is_repaired_by_asking_again() {
     assert!(verdict.duplicated < 50, "{verdict:?}");
 }
 
+/// Video with repair packets, which are numbered for congestion control behind the encoder like everything else.
+fn protected() -> (Source, StreamInfo) {
+    // Room for a repair packet's header and for numbers.
+    let source = Source { payload: 1100, extensions: vec![(3, b"mid".to_vec())], ..Source::video(7) };
+    let info = StreamInfo {
+        ssrc_forward_error_correction: Some(9),
+        payload_type_forward_error_correction: Some(118),
+        ..source.info()
+    };
+    (source, info)
+}
+
+#[test]
+fn losses_are_repaired_from_repair_packets_without_asking_and_not_reported_as_received() {
+    for seed in 1..4 {
+        let left = session(["twcc-header-extension", "flexfec-encoder"].map(standard));
+        let right = session(["twcc-sender", "flexfec-decoder", "nack-generator", "report-receiver"].map(standard));
+        let (mut world, left, right) = World::pair(seed, &lossy(Loss::Random(0.03)), left, right);
+        let (source, info) = protected();
+        let flow = world.flow(left, right, source, info);
+        world.play(flow, 3_000);
+        world.run_for(Duration::from_secs(31));
+        let verdict = world.judge(flow).verdict(2_900);
+        let restored = world.peer(right).rtp().filter(|packet| packet.repaired()).count() as u64;
+        // Two losses of one group, or a group's repair with one of it, stay lost: a tenth of them at this rate.
+        assert!((1..30).contains(&verdict.lost), "seed {seed}: {verdict:?}");
+        assert!(restored > 60 && restored > 3 * verdict.lost, "seed {seed}: {restored} of {verdict:?}");
+        assert_eq!((verdict.duplicated, verdict.changed), (0, 0), "seed {seed}: {verdict:?}");
+        assert!(world.peer(right).rtp().all(|packet| packet.ssrc() == 7), "repair ends at the decoder");
+        // RFC 3550, 6.4.1: what the last report says was lost, of all that was sent.
+        let reports = world.peer(right).sent(Kind::Rtcp).filter(|compound| compound[1] == 201 && compound.len() > 32);
+        let lost = reports.last().map(|report| u32::from_be_bytes([0, report[13], report[14], report[15]]));
+        assert!(u64::from(lost.expect("reports")) >= restored, "seed {seed}: {lost:?} of {restored}");
+    }
+}
+
+#[test]
+fn retransmission_and_repair_packets_together_leave_nothing_lost() {
+    for seed in 1..4 {
+        let left = session(["twcc-header-extension", "nack-responder", "flexfec-encoder"].map(standard));
+        let right = session(["flexfec-decoder", "nack-generator"].map(standard));
+        let (mut world, left, right) = World::pair(seed, &lossy(Loss::bursts(0.05, 4.0)), left, right);
+        let (source, info) = protected();
+        let info = StreamInfo { ssrc_retransmission: Some(8), payload_type_retransmission: Some(97), ..info };
+        let flow = world.flow(left, right, source, info);
+        world.play(flow, 3_000);
+        world.run_for(Duration::from_secs(32));
+        let verdict = world.judge(flow).verdict(2_900);
+        assert_eq!((verdict.lost, verdict.changed), (0, 0), "seed {seed}: {verdict:?}");
+    }
+}
+
 #[test]
 fn audio_that_repeats_earlier_frames_is_restored_at_the_other_end() {
     for seed in 1..4 {
