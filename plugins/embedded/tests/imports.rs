@@ -14,6 +14,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("interval-pli", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("flexfec-decoder", &["burst", "emit-rtp", "telemetry"]),
     ("flexfec-encoder", &["burst", "emit-rtp", "random", "telemetry"]),
+    ("jitter-buffer", &["burst", "emit-rtp", "history", "telemetry", "time"]),
     ("nack-generator", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("nack-responder", &["burst", "emit-rtp", "history", "random", "telemetry", "time", "wall-clock"]),
     ("noop", &["burst"]),

@@ -10,6 +10,7 @@ use sandbar_plugin_audio_level::{AudioLevel, URI as AUDIO_LEVEL};
 use sandbar_plugin_interval_pli::IntervalPli;
 use sandbar_plugin_flexfec_decoder::FlexfecDecoder;
 use sandbar_plugin_flexfec_encoder::FlexfecEncoder;
+use sandbar_plugin_jitter_buffer::JitterBuffer;
 use sandbar_plugin_nack_generator::NackGenerator;
 use sandbar_plugin_nack_responder::NackResponder;
 use sandbar_plugin_noop::Noop;
@@ -101,6 +102,7 @@ fn seen(harness: &mut dyn Drive, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet
     let names = names.into_iter().chain(["round_trip_ms", "no_such", "requests", "changes", "malformed"]);
     let names = names.into_iter().chain(["round_trip_ms", "no_such"]);
     let names = names.chain(["restored", "late", "malformed", "given_up", "too_large", "left_plain"]);
+    let names = names.into_iter().chain(["round_trip_ms", "no_such", "late", "lost", "depth"]);
     let metrics = names.map(|name| (harness.counter(name), harness.gauge(name))).collect();
     let parts = |compound: &Packet| {
         RtcpParts::of(&compound.bytes).map(|part| (compound.time, part.bytes.to_vec())).collect::<Vec<_>>()
@@ -195,6 +197,30 @@ fn noop_lets_everything_by() {
 fn packet_counter_publishes_the_same_counts() {
     let seen = both::<PacketCounter>("{}", |harness| receive(harness, 1000));
     assert_eq!(seen.published.len(), 3);
+}
+
+#[test]
+fn jitter_buffer_plays_the_same_packets_at_the_same_times() {
+    let seen = both::<JitterBuffer>(r#"{"delay_ms": 40}"#, |harness| {
+        let on = receive(harness, 300);
+        // Late, and twice.
+        let stream = StreamId::new(1);
+        let late = [packet(65_503), packet(263), packet(263)];
+        let on = late.into_iter().fold(on, |mut on, packet| {
+            on.extend(harness.read(stream, packet));
+            on
+        });
+        harness.advance(ms(1100));
+        on
+    });
+    // By the timer, or when the next packet came just before it.
+    let mut played: Vec<_> = seen.rtp.iter().chain(seen.on.iter().filter(|packet| packet.stream.is_some())).collect();
+    played.sort_by_key(|packet| packet.time);
+    let played: Vec<_> = played.iter().map(|packet| packet.header().sequence_number()).collect();
+    assert!(played.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]).wrapping_sub(1) < 3), "in order: {played:?}");
+    // Of the losses, which are two in eleven, nine came back.
+    assert_eq!((played.len(), seen.metrics[12].0), (300 - 54 + 9, 54 - 9));
+    assert_eq!((seen.metrics[11].0, seen.metrics[13].1), (1, Some(0.0)), "late, and held at the end");
 }
 
 #[test]
@@ -455,6 +481,7 @@ fn a_wrong_option_is_refused_in_the_same_words() {
     refused::<IntervalPli>();
     refused::<FlexfecDecoder>();
     refused::<FlexfecEncoder>();
+    refused::<JitterBuffer>();
     refused::<NackGenerator>();
     refused::<NackResponder>();
     refused::<RedDecoder>();
@@ -515,6 +542,29 @@ fn a_swap_asks_for_no_key_frame_and_loses_no_arrival() {
 }
 /// Those that repair what is inside packets.
 const READ_MEDIA: [&str; 4] = ["flexfec-decoder", "flexfec-encoder", "red-decoder", "red-encoder"];
+fn what_a_predecessor_holds_is_played_by_its_successor_or_else_at_the_swap() {
+    let plugin = component::<JitterBuffer>();
+    let run = |successor: Option<&str>| {
+        let mut harness = ComponentHarness::with(setup(), &plugin, "{}").unwrap();
+        let stream = harness.bind_remote_stream(&video()).unwrap();
+        for n in 0..200 {
+            if n % 9 != 4 {
+                harness.read(stream, packet(n));
+            }
+            if let Some(config) = successor.filter(|_| n == 99) {
+                harness.replace(&plugin, config).unwrap();
+            }
+            harness.advance(ms(3));
+        }
+        harness.advance(ms(200));
+        let played = harness.emitted_rtp().into_iter();
+        played.map(|packet| (packet.time, packet.bytes)).collect::<Vec<_>>()
+    };
+    let unswapped = run(None);
+    assert_eq!((unswapped.len(), run(Some("{}"))), (178, unswapped.clone()));
+    let bytes = |played: Vec<(Instant, Vec<u8>)>| played.into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    assert_eq!(bytes(run(Some(r#"{"packets": 600}"#))), bytes(unswapped), "without the history");
+}
 
 /// More than it needs would be a temptation, and less is refused by the host. That nothing else is imported is pinned
 /// beside the plugins.

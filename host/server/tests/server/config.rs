@@ -198,8 +198,8 @@ fn names_that_lead_nowhere_are_told_what_there_is() {
     let told = told_with("\"nack-generator\"", "\"nack-generater\"");
     assert_eq!(told.len(), 1);
     let start = "conf/relay.toml:5:12: chains.ingest.members[0].plugin: \"nack-generater\" is no plugin, did you mean \
-                 \"nack-generator\"?; known: nack-generator, nack-responder, noop";
-    assert!(told[0].starts_with(start), "{told:?}");
+                 \"nack-generator\"?; known: ";
+    assert!(told[0].starts_with(start) && told[0].contains(" nack-generator, nack-responder, noop"), "{told:?}");
     let told = told_with("[chains.ingest]", "[plugins.mine]\nbuiltin = \"noob\"\n[chains.ingest]");
     assert!(told[0].starts_with(
         "conf/relay.toml:5:1: plugins.mine.builtin: \"noob\" is no embedded plugin, did you mean \"noop\"?"
