@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::{Place, Plugin};
+use crate::sink::SinkId;
 
 /// Who shares an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,6 +54,10 @@ pub struct Limits {
     pub metrics: usize,
     /// Sessions that share an instance. Default 4096.
     pub sessions: usize,
+    /// Bytes that one call may write to a sink. Default 1 MiB.
+    pub sink_call: usize,
+    /// Bytes that may be written to a sink per second. Default 8 MiB.
+    pub sink_second: usize,
 }
 
 impl Default for Limits {
@@ -68,6 +73,8 @@ impl Default for Limits {
             message: 64 << 10,
             metrics: 64,
             sessions: 4096,
+            sink_call: 1 << 20,
+            sink_second: 8 << 20,
         }
     }
 }
@@ -86,6 +93,8 @@ pub struct MemberSpec {
     pub on_fault: FaultPolicy,
     /// What its instance may use.
     pub limits: Limits,
+    /// Where what it writes goes: see [`SinkWrite`](crate::SinkWrite). `None`: nowhere, and it is told so.
+    pub sink: Option<SinkId>,
 }
 
 impl MemberSpec {
@@ -97,6 +106,7 @@ impl MemberSpec {
             isolation: None,
             on_fault: FaultPolicy::default(),
             limits: Limits::default(),
+            sink: None,
         }
     }
 

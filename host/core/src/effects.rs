@@ -162,6 +162,7 @@ impl Shard {
         for (seat, note) in effects.notes.drain(..) {
             self.note(id, seat, note);
         }
+        self.keep(id, &mut effects.written);
         if let Some(instance) = self.instances.get_mut(id) {
             instance.reuse(effects);
         }

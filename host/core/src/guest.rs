@@ -17,7 +17,7 @@ use crate::packet::{Fixed, Packet, RtcpPacket, RtpPacket};
 use crate::session::Direction;
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
-use crate::{packet, rtcp};
+use crate::{packet, rtcp, sink};
 
 /// One session's interceptor within an instance.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct Seat {
     pub(crate) metrics: Vec<(String, Metric)>,
     /// Packets that went on as they came because the change would have made them larger than the MTU.
     pub(crate) oversize: u64,
+    pub(crate) sink: sink::Outlet,
 }
 
 /// A counter's or a gauge's value.
@@ -240,6 +241,7 @@ pub(crate) struct Effects {
     pub(crate) wakes: Vec<(Scope, Instant)>,
     /// Under the seat's number, 0 for the instance as a whole.
     pub(crate) notes: Vec<(u32, Note)>,
+    pub(crate) written: sink::Written,
     packets: u32,
     bytes: usize,
 }
@@ -251,6 +253,7 @@ impl Effects {
         self.handed.clear();
         self.wakes.clear();
         self.notes.clear();
+        self.written.reset();
         self.packets = 0;
         self.bytes = 0;
     }
@@ -295,6 +298,7 @@ pub(crate) struct Guest {
     pub(crate) batch: Box<Batch>,
     pub(crate) call: Call,
     pub(crate) voice: Voice,
+    pub(crate) sink: sink::Rate,
     pub(crate) meter: Meter,
     pub(crate) limits: Limits,
     pub(crate) wall_clock: WallClock,
@@ -334,6 +338,7 @@ impl Guest {
             batch: Box::default(),
             call: Call::default(),
             voice: Voice::default(),
+            sink: sink::Rate::default(),
             meter: Meter { memories: 0, tables: 0, limits, refused: false },
             limits,
             wall_clock,

@@ -5,7 +5,7 @@ use wasmtime::component::{HasSelf, Linker, WasmList};
 
 use crate::attributes::Value;
 use crate::bindings::{
-    attributes, emit_error, emit_rtcp, emit_rtp, history, random, telemetry, time, types, wall_clock,
+    attributes, emit_error, emit_rtcp, emit_rtp, history, random, sink, telemetry, time, types, wall_clock,
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
@@ -35,6 +35,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     telemetry::add_to_linker::<_, Own>(linker, |guest| guest)?;
     wall_clock::add_to_linker::<_, Own>(linker, |guest| guest)?;
     random::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    sink::add_to_linker::<_, Own>(linker, |guest| guest)?;
     // By hand, so that the guest's bytes are read where they are.
     linker.instance(&format!("sandbar:interceptor/burst@{CONTRACT}"))?.func_wrap(
         "next",
@@ -318,6 +319,12 @@ impl wall_clock::Host for Guest {
 impl random::Host for Guest {
     fn next(&mut self) -> wasmtime::Result<u64> {
         Ok(split_mix(&mut self.random))
+    }
+}
+
+impl sink::Host for Guest {
+    fn write(&mut self, session: u32, bytes: Vec<u8>) -> wasmtime::Result<Result<(), sink::Error>> {
+        Ok(self.sink(session, bytes))
     }
 }
 

@@ -78,7 +78,7 @@
 //! | `session`, `stream`, `binding`, `history` | what the shard keeps of sessions, streams and members |
 //! | `packet`, `attributes`, `rtcp` | packets with shared payloads, what rides with them, compounds |
 //! | `instance`, `guest`, `imports`, `frame`, `wasi` | one plugin in its store, and the calls into it and from it |
-//! | `event`, `fault`, `report` | what people and machines are told |
+//! | `event`, `fault`, `report`, `sink` | what people and machines are told |
 //! | `time`, `wheel`, `ids` | instants, timers, numbers that are never used twice |
 //! | `bindings` | what wasmtime generates from `wit/` |
 
@@ -108,6 +108,7 @@ mod rtcp;
 mod seating;
 mod session;
 mod shard;
+mod sink;
 mod stream;
 mod survey;
 mod time;
@@ -127,6 +128,7 @@ pub use report::{MemberReport, SessionReport};
 pub use rtcp::{RtcpError, RtcpMode};
 pub use session::{Malformed, MemberState, SessionCounts, SessionId, SessionSpec, StreamId, TenantId};
 pub use shard::{BindError, ChainError, ChangeError, ControlError, Datagram, OpenError, Output, Shard, ShardConfig};
+pub use sink::{SinkCounts, SinkId, SinkWrite};
 pub use stream::{RtcpFeedback, RtpHeaderExtension, StreamInfo};
 pub use survey::SurveyError;
 pub use time::{Instant, WallClock};

@@ -66,6 +66,8 @@ pub struct Grants {
     pub wall_clock: bool,
     /// Ask for random numbers, from the session's seed.
     pub randomness: bool,
+    /// Write bytes to where the operator says.
+    pub sink: bool,
     /// Import WASI for its language's runtime: no files, no network, no environment; its output goes to the log.
     pub wasi: bool,
 }
@@ -78,15 +80,23 @@ impl Grants {
         read_media: false,
         wall_clock: false,
         randomness: false,
+        sink: false,
         wasi: false,
     };
 
     /// Everything.
-    pub const ALL: Self =
-        Self { emit_rtp: true, emit_rtcp: true, read_media: true, wall_clock: true, randomness: true, wasi: true };
+    pub const ALL: Self = Self {
+        emit_rtp: true,
+        emit_rtcp: true,
+        read_media: true,
+        wall_clock: true,
+        randomness: true,
+        sink: true,
+        wasi: true,
+    };
 
     /// The grants' names, as in configurations.
-    pub const NAMES: [&str; 6] = ["emit-rtp", "emit-rtcp", "read-media", "wall-clock", "randomness", "wasi"];
+    pub const NAMES: [&str; 7] = ["emit-rtp", "emit-rtcp", "read-media", "wall-clock", "randomness", "sink", "wasi"];
 
     /// The grant with this name, to set.
     pub fn by_name(&mut self, name: &str) -> Option<&mut bool> {
@@ -96,6 +106,7 @@ impl Grants {
             "read-media" => &mut self.read_media,
             "wall-clock" => &mut self.wall_clock,
             "randomness" => &mut self.randomness,
+            "sink" => &mut self.sink,
             "wasi" => &mut self.wasi,
             _ => return None,
         })
@@ -109,9 +120,9 @@ impl Grants {
 }
 
 impl Default for Grants {
-    /// What the standard plugins need: everything but media and WASI.
+    /// What works on packets and leaves nothing behind: everything but media, a sink and WASI.
     fn default() -> Self {
-        Self { read_media: false, wasi: false, ..Self::ALL }
+        Self { read_media: false, sink: false, wasi: false, ..Self::ALL }
     }
 }
 
@@ -201,6 +212,8 @@ pub struct Description {
     pub place: Place,
     /// What it wants to be granted. `wasi` follows from its imports.
     pub wants: Grants,
+    /// It reads media where that is granted, and does without where it is not. `wants` has it where it is.
+    pub may_read_media: bool,
     /// Its configuration.
     pub options: Vec<ConfigOption>,
 }
@@ -415,6 +428,7 @@ fn admit(mut said: Description, survey: &Survey, granted: Grants) -> Result<Desc
         }
     }
     said.wants.wasi = survey.imports_wasi;
+    said.wants.read_media |= said.may_read_media && granted.read_media;
     match said.wants.beyond(granted) {
         missing if missing.is_empty() => Ok(said),
         missing => Err(LoadError::NotGranted { name, missing }),
@@ -477,8 +491,10 @@ impl From<describe::Description> for Description {
                 read_media: wants(Wants::READ_MEDIA),
                 wall_clock: wants(Wants::WALL_CLOCK),
                 randomness: wants(Wants::RANDOMNESS),
+                sink: wants(Wants::SINK),
                 wasi: false,
             },
+            may_read_media: wants(Wants::MAY_READ_MEDIA),
             name: said.name,
             version: said.version,
             summary: said.summary,

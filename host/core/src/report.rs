@@ -8,6 +8,7 @@ use crate::guest::Metric;
 use crate::plugin::Digest;
 use crate::session::{Counts, MemberState, SessionCounts, SessionId, TenantId};
 use crate::shard::Shard;
+use crate::sink::SinkCounts;
 
 /// What a member has done since it was put into the chain, or since its place was.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +45,9 @@ pub struct MemberReport {
     pub history_bytes: usize,
     /// Packets that went on as they came because its change would have made them larger than the session's MTU.
     pub oversize: u64,
+    /// Bytes that it wrote to its sink in this session, and writes that were refused or lost.
+    #[serde(flatten)]
+    pub sink: SinkCounts,
     /// Its own counters and gauges in this session.
     pub metrics: Vec<(String, Metric)>,
 }
@@ -109,6 +113,7 @@ impl Shard {
             memory_bytes: instance.map_or(0, |instance| instance.guest().memory()),
             history_bytes,
             oversize: seat.map_or(0, |seat| seat.oversize),
+            sink: seat.map(|seat| seat.sink.counts).unwrap_or_default(),
             metrics: seat.map(|seat| seat.metrics.clone()).unwrap_or_default(),
         })
     }

@@ -12,6 +12,7 @@ use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::instance::Instance;
 use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
 use crate::shard::{BindError, ChainError, Shard};
+use crate::sink::Outlet;
 use crate::stream::StreamInfo;
 use crate::time::Instant;
 
@@ -137,7 +138,8 @@ impl Shard {
         };
         let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
         let info = session.info.clone();
-        let seat = Seat { owner, mtu: info.mtu, wake: None, resource: None, metrics: Vec::new(), oversize: 0 };
+        let sink = Outlet::new(spec.sink);
+        let seat = Seat { owner, mtu: info.mtu, wake: None, resource: None, metrics: Vec::new(), oversize: 0, sink };
         let streams = self.streams_of(id);
         let Some(running) = self.instances.get_mut(instance) else {
             return Err(Failed::Refused(ChainError::NoSession));
@@ -230,7 +232,7 @@ impl Shard {
         };
         if binding.access.sees_media() && !spec.plugin.reads_media() {
             instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
-            return Err(refused("it binds whole packets, and its description does not want read-media"));
+            return Err(refused("it binds whole packets, and read-media is not what it wants or is not granted"));
         }
         let binding = Binding { history: binding.history.min(spec.limits.history), ..binding };
         if let Some(bound) = instance.guest_mut().streams.get_mut(handle) {

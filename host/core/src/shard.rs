@@ -21,6 +21,7 @@ use crate::session::{
     Direction, InstanceId, Member, MemberState, Owner, Session, SessionCounts, SessionId, SessionSpec, Sources, Stream,
     StreamId, TenantId,
 };
+use crate::sink::{SinkQueue, SinkWrite};
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
 use crate::wheel::Wheel;
@@ -165,7 +166,7 @@ pub(crate) enum Alarm {
 /// The sessions that one thread drives, with their plugins' instances.
 ///
 /// Feed it what sockets and the application bring, and time; then take what it has for them: [`poll_output`], and where
-/// wanted [`poll_event`], until both are empty, and call [`handle_timeout`] when [`poll_timeout`] has come. It has no
+/// wanted [`poll_event`] and [`poll_sink`], until they are empty, and call [`handle_timeout`] when [`poll_timeout`] has come. It has no
 /// sockets, threads or clock, and never panics on what a plugin or a peer does.
 ///
 /// Invariant: between two calls, a packet is in a history, held by a plugin's own state as a number, or in the output
@@ -173,6 +174,7 @@ pub(crate) enum Alarm {
 ///
 /// [`poll_output`]: Self::poll_output
 /// [`poll_event`]: Self::poll_event
+/// [`poll_sink`]: Self::poll_sink
 /// [`handle_timeout`]: Self::handle_timeout
 /// [`poll_timeout`]: Self::poll_timeout
 pub struct Shard {
@@ -197,6 +199,7 @@ pub struct Shard {
     pub(crate) talkers: Vec<SessionId>,
     pub(crate) output: VecDeque<Output>,
     pub(crate) events: VecDeque<Event>,
+    pub(crate) sink: SinkQueue,
     /// Kept to reuse its memory.
     pub(crate) spare: Vec<Slot>,
 }
@@ -223,6 +226,7 @@ impl Shard {
             talkers: Vec::new(),
             output: VecDeque::new(),
             events: VecDeque::new(),
+            sink: SinkQueue::default(),
             spare: Vec::new(),
         }
     }
@@ -354,6 +358,11 @@ impl Shard {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The next bytes that a plugin wrote to its sink. What is not taken in time is lost, and counted so.
+    pub fn poll_sink(&mut self) -> Option<SinkWrite> {
+        self.sink.pop()
     }
 
     /// Asks a member of a session's chain. A plugin's refusal is an error; its fault is one too, and its policy applies.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandbar_host::{
     Attributes, Chain, ChainError, ControlError, Datagram, Event, FaultPolicy, Instant as HostInstant, Kind,
     MemberSpec, Metric, Output, Packet as HostPacket, Plugin, RtcpMode, RtcpPacket, RtpPacket, SessionId, SessionSpec,
-    Shard, ShardConfig, StreamId as HostStreamId, WallClock,
+    Shard, ShardConfig, SinkId, StreamId as HostStreamId, WallClock,
 };
 use sandbar_sdk::testing::{Drive, Feed, Packet, Setup};
 use sandbar_sdk::{Instant, Level, Refusal, StreamId, StreamInfo};
@@ -31,6 +31,9 @@ pub struct ComponentHarness {
     emitted_rtcp: Vec<Packet>,
     published: Vec<(String, String)>,
     logs: Vec<(Level, String)>,
+    /// What the plugin writes is kept.
+    sink: bool,
+    sunk: Vec<Vec<u8>>,
 }
 
 struct Bound {
@@ -80,7 +83,7 @@ impl ComponentHarness {
             // Nothing of the host's own between what the plugin emits.
             rtcp: RtcpMode::ReducedSize,
             seed: setup.seed,
-            chain: Chain::new([member(plugin, config)]),
+            chain: Chain::new([member(plugin, config, setup.sink)]),
             ..SessionSpec::default()
         };
         let session = shard.open_session(now, spec).map_err(refusal)?;
@@ -95,6 +98,8 @@ impl ComponentHarness {
             emitted_rtcp: Vec::new(),
             published: Vec::new(),
             logs: Vec::new(),
+            sink: setup.sink,
+            sunk: Vec::new(),
         };
         harness.settle(None);
         Ok(harness)
@@ -106,7 +111,7 @@ impl ComponentHarness {
     /// # Errors
     /// The successor's refusal; the plugin stays.
     pub fn replace(&mut self, plugin: &Plugin, config: &str) -> Result<(), Refusal> {
-        let changed = self.shard.replace_member(self.now, self.session, 0, member(plugin, config));
+        let changed = self.shard.replace_member(self.now, self.session, 0, member(plugin, config, self.sink));
         self.settle(None);
         changed.map_err(refusal)
     }
@@ -197,6 +202,9 @@ impl ComponentHarness {
                 Event::Log { level, message, .. } => self.logs.push((convert::level(level), message)),
                 fault => panic!("{fault}; before it, it logged {:?}", self.logs),
             }
+        }
+        while let Some(write) = self.shard.poll_sink() {
+            self.sunk.push(write.bytes.into());
         }
         let mut returned = Vec::new();
         while let Some(output) = self.shard.poll_output() {
@@ -332,6 +340,10 @@ impl Drive for ComponentHarness {
         std::mem::take(&mut self.logs)
     }
 
+    fn sunk(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.sunk)
+    }
+
     fn counter(&self, name: &str) -> u64 {
         match self.metric(name) {
             Some(Metric::Count(count)) => count,
@@ -348,10 +360,11 @@ impl Drive for ComponentHarness {
 }
 
 /// A fault stays one, for the harness to panic on.
-fn member(plugin: &Plugin, config: &str) -> MemberSpec {
+fn member(plugin: &Plugin, config: &str, sink: bool) -> MemberSpec {
     // Faults of other tests are not this one's.
     plugin.lift_quarantine();
-    MemberSpec::new(plugin.clone()).with_config(config).on_fault(FaultPolicy::Bypass)
+    let spec = MemberSpec::new(plugin.clone()).with_config(config).on_fault(FaultPolicy::Bypass);
+    MemberSpec { sink: sink.then_some(SinkId(0)), ..spec }
 }
 
 fn checked_rtcp(compound: Feed) -> RtcpPacket {

@@ -263,6 +263,8 @@ fn lower_wants(wants: Wants) -> description::Wants {
         (Wants::READ_MEDIA, description::Wants::READ_MEDIA),
         (Wants::WALL_CLOCK, description::Wants::WALL_CLOCK),
         (Wants::RANDOMNESS, description::Wants::RANDOMNESS),
+        (Wants::SINK, description::Wants::SINK),
+        (Wants::MAY_READ_MEDIA, description::Wants::MAY_READ_MEDIA),
     ];
     let wanted = pairs.iter().filter(|(want, _)| wants.contains(*want));
     wanted.fold(description::Wants::empty(), |all, (_, flag)| all | *flag)

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::attributes::Attribute;
-use crate::error::EmitError;
+use crate::error::{EmitError, SinkError};
 use crate::frame::Burst;
 use crate::host;
 use crate::stream::{SessionId, SessionInfo, StreamId};
@@ -179,6 +179,17 @@ impl Context {
     /// A random number from the host's seeded generator. The plugin must want `randomness`.
     pub fn random(&self) -> u64 {
         host::random()
+    }
+
+    /// Appends bytes to where the operator keeps what this plugin writes at its place in the chain, such as a file; all of
+    /// them or none, in order, and never waiting. Sessions may share the place, so a write is best whole in itself.
+    ///
+    /// The plugin must want `sink`.
+    ///
+    /// # Errors
+    /// See [`SinkError`]; then nothing was written.
+    pub fn write_sink(&self, bytes: &[u8]) -> Result<(), SinkError> {
+        host::write_sink(self.id(), bytes)
     }
 
     /// Writes a line to the host's log, marked with the plugin and the session. See also [`info!`](crate::info) and its

@@ -49,6 +49,11 @@ impl Wants {
     pub const WALL_CLOCK: Wants = Wants(8);
     /// [`Context::random`](crate::Context::random).
     pub const RANDOMNESS: Wants = Wants(16);
+    /// [`Context::write_sink`](crate::Context::write_sink).
+    pub const SINK: Wants = Wants(32);
+    /// Bindings with [`View::Packets`](crate::View::Packets) where the operator grants that. Where not, such a binding
+    /// refuses the chain, and others do not.
+    pub const MAY_READ_MEDIA: Wants = Wants(64);
 
     /// Both.
     pub const fn with(self, other: Wants) -> Wants {
@@ -184,6 +189,8 @@ pub mod wants {
     pub const read_media: Wants = Wants::READ_MEDIA;
     pub const wall_clock: Wants = Wants::WALL_CLOCK;
     pub const randomness: Wants = Wants::RANDOMNESS;
+    pub const sink: Wants = Wants::SINK;
+    pub const may_read_media: Wants = Wants::MAY_READ_MEDIA;
 }
 
 #[cfg(test)]

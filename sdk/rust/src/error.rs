@@ -84,6 +84,29 @@ impl fmt::Display for EmitError {
 
 impl std::error::Error for EmitError {}
 
+/// Why the host does not take what a plugin writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkError {
+    /// No such session.
+    Unknown,
+    /// The operator has not said where it goes.
+    Denied,
+    /// More bytes than the plugin may write in one call, or in one second.
+    Quota,
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SinkError::Unknown => "no such session",
+            SinkError::Denied => "there is no sink at this place of the chain",
+            SinkError::Quota => "over the quota of this call or second",
+        })
+    }
+}
+
+impl std::error::Error for SinkError {}
+
 /// Why the host does not set an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttributeError {

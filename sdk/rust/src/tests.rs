@@ -4,7 +4,7 @@ use crate::context::{Context, Payload};
 use crate::frame::{HEAD, kind};
 use crate::instance::{Direction, Instance};
 use crate::packet::Facts;
-use crate::testing::{Feed, Harness, packet};
+use crate::testing::{Feed, Harness, Setup, packet};
 use crate::{
     Attribute, Binding, Header, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, SessionId,
     SessionInfo, StreamId, StreamInfo, Value,
@@ -111,6 +111,38 @@ fn an_observer_cannot_change_or_stop_a_packet() {
         let on: Vec<_> = harness.read(id, of_type(what)).into_iter().map(|packet| packet.bytes).collect();
         assert_eq!(on, [of_type(what)]);
     }
+}
+
+/// Writes as many bytes as it is asked to.
+struct Writer;
+
+impl Interceptor for Writer {
+    fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
+        Ok(Writer)
+    }
+
+    fn control(&mut self, cx: &mut Context, request: &str) -> Result<String, Refusal> {
+        let sizes = request.split(' ').map(|size| size.parse().unwrap());
+        let results = sizes.map(|size: usize| format!("{:?}", cx.write_sink(&vec![7; size])));
+        Ok(results.collect::<Vec<_>>().join(" "))
+    }
+}
+
+#[test]
+fn what_is_written_is_bounded_by_call_and_by_second() {
+    const MIB: usize = 1 << 20;
+    let mut harness = Harness::<Writer>::new("").unwrap();
+    assert_eq!(harness.control(&format!("{} 500 1", MIB - 500)).unwrap(), "Ok(()) Ok(()) Err(Quota)");
+    for _ in 0..7 {
+        assert_eq!(harness.control(&MIB.to_string()).unwrap(), "Ok(())");
+    }
+    assert_eq!(harness.control("0").unwrap(), "Err(Quota)");
+    harness.advance(std::time::Duration::from_secs(1));
+    assert_eq!(harness.control("3").unwrap(), "Ok(())");
+    let sizes: Vec<_> = harness.sunk().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [&[MIB - 500, 500][..], &[MIB; 7], &[3]].concat());
+    let mut without = Harness::<Writer>::with(Setup { sink: false, ..Setup::default() }, "").unwrap();
+    assert_eq!(without.control("1").unwrap(), "Err(Denied)");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
 //! | `privacy`, `emission`, `history`, `attributes` | what a plugin may see, send, keep and say of packets |
-//! | `timers`, `control`, `rtcp`, `malformed` | the rest of the contract, and bad input |
+//! | `timers`, `control`, `rtcp`, `sink`, `malformed` | the rest of the contract, and bad input |
 //! | `loading`, `wasi` | what is a plugin and what is not |
 
 mod attributes;
@@ -26,6 +26,7 @@ mod privacy;
 mod repair;
 mod rtcp;
 mod sharing;
+mod sink;
 mod storms;
 mod swap;
 mod timers;

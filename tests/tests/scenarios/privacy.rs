@@ -89,6 +89,7 @@ fn a_plugin_that_wants_more_than_it_is_granted_is_not_loaded() {
         (guests::EMISSION_STORM, Grants { emit_rtcp: false, ..Grants::ALL }, "emit-rtcp"),
         (guests::PUPPET, Grants { wall_clock: false, ..Grants::ALL }, "wall-clock"),
         (guests::PUPPET, Grants { randomness: false, ..Grants::ALL }, "randomness"),
+        (guests::PUPPET, Grants { sink: false, ..Grants::ALL }, "sink"),
     ] {
         let error = Plugin::load(engine(), guest, &grants).expect_err("it wants more");
         assert!(matches!(error, LoadError::NotGranted { .. }), "{error}");

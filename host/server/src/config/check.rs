@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use super::problem::{KeyPath, nearest};
-use super::{Config, Leg, Peer, PluginSource, Publisher, Route, RtcpPort, Rtx, Stream, Subscriber};
+use super::{Config, Leg, Peer, PluginSource, Publisher, Route, RtcpPort, Rtx, Sink, Stream, Subscriber};
 
 /// A subscriber may not be called like the publisher's leg is in reports.
 pub(crate) const PUBLISHER: &str = "publisher";
@@ -64,8 +65,22 @@ fn chains(config: &Config, found: &mut Found) {
             if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&member.config) {
                 found.push((path.key("config"), format!("not JSON: {error}")));
             }
+            found.extend(
+                member.sink.as_ref().and_then(|sink| sink_of(config, sink)).map(|wrong| (path.key("sink"), wrong)),
+            );
         }
     }
+}
+
+/// What is wrong with a sink: a file in a folder that is not there is told now, not when media flows.
+fn sink_of(config: &Config, sink: &Sink) -> Option<String> {
+    let file = sink.file.to_string_lossy();
+    if file.replace("{leg}", "").contains(['{', '}']) {
+        return Some(format!("{{leg}} is all that stands for something in a file's name; found \"{file}\""));
+    }
+    let path = config.folder().join(sink.path("leg"));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    (!folder.is_dir()).then(|| format!("there is no folder {}; a file is made, a folder is not", folder.display()))
 }
 
 fn route(config: &Config, route: &Route, path: &KeyPath, sockets: &mut Sockets, found: &mut Found) {

@@ -10,7 +10,7 @@ use crate::logging;
 
 use super::problem::{ConfigError, KeyPath, Origin};
 use super::reader::{Fields, Node, Notes};
-use super::{Config, Member, PluginEntry, PluginSource, Server, routes};
+use super::{Config, DEFAULT_SINK_BYTES, Member, PluginEntry, PluginSource, Server, Sink, routes};
 
 /// Reads a document, or says everything that is wrong with its form.
 pub(super) fn document(origin: &Origin) -> Result<Config, ConfigError> {
@@ -142,8 +142,20 @@ fn member(node: Node<'_>) -> Option<Member> {
     if let Some(limits) = fields.get("limits", |node| node.fields().map(limits)) {
         member.limits = limits;
     }
+    member.sink = fields.get("sink", sink);
     fields.finish();
     (!member.plugin.is_empty()).then_some(member)
+}
+
+fn sink(node: Node<'_>) -> Option<Sink> {
+    if node.is_text() {
+        return node.name().map(Sink::new);
+    }
+    let mut fields = node.fields()?;
+    let file = fields.need("file", "a path, such as \"captures/{leg}.pcapng\"", path);
+    let max_bytes = fields.get("max_bytes", |node| node.integer(1..=1_i64 << 40));
+    fields.finish();
+    Some(Sink { file: file?, max_bytes: max_bytes.map_or(DEFAULT_SINK_BYTES, |bytes| bytes as u64) })
 }
 
 fn config(node: Node<'_>) -> Option<String> {
@@ -169,6 +181,8 @@ fn limits(mut fields: Fields<'_>) -> Limits {
         message: size("message", 1 << 24, default.message),
         metrics: size("metrics", 1 << 16, default.metrics),
         sessions: size("sessions", 1 << 20, default.sessions),
+        sink_call: size("sink_call", 1 << 22, default.sink_call),
+        sink_second: size("sink_second", 1 << 30, default.sink_second),
     };
     fields.finish();
     limits

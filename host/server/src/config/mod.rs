@@ -117,6 +117,35 @@ pub struct Member {
     pub on_fault: FaultPolicy,
     /// What it may use.
     pub limits: Limits,
+    /// Where what the plugin writes is kept. `None`: nowhere.
+    pub sink: Option<Sink>,
+}
+
+/// A file that a plugin's writes are appended to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sink {
+    /// The file. A relative path is in the configuration's folder; `{leg}` stands for the leg's name, with `-` for `/`.
+    pub file: PathBuf,
+    /// The most bytes that it is let grow to. What would exceed that is dropped.
+    pub max_bytes: u64,
+}
+
+/// An hour of 500 packets a second, headers alone.
+pub(crate) const DEFAULT_SINK_BYTES: u64 = 256 << 20;
+
+impl Sink {
+    /// The file, of at most 256 MiB.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), max_bytes: DEFAULT_SINK_BYTES }
+    }
+
+    /// The path for a leg of this name.
+    pub(crate) fn path(&self, leg: &str) -> PathBuf {
+        match self.file.to_str() {
+            Some(file) => file.replace("{leg}", &leg.replace('/', "-")).into(),
+            None => self.file.clone(),
+        }
+    }
 }
 
 impl Member {
@@ -128,6 +157,7 @@ impl Member {
             isolation: None,
             on_fault: FaultPolicy::default(),
             limits: Limits::default(),
+            sink: None,
         }
     }
 
@@ -349,6 +379,11 @@ impl Config {
     pub fn load_chains(file: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        Self::parse_chains(file, text)
+    }
+
+    /// Reads what `file` contains for its chains and plugins.
+    pub(crate) fn parse_chains(file: &Path, text: String) -> Result<Self, ConfigError> {
         let config = Self::decode(file, text)?;
         config.refuse(check::chains_alone(&config))?;
         Ok(config)

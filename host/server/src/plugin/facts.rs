@@ -34,7 +34,9 @@ pub(crate) struct Facts {
     imports: Vec<String>,
     /// What it has to be granted.
     pub(crate) wants: Vec<&'static str>,
-    /// Of that, what is not granted where a configuration says nothing.
+    /// What it uses where that is granted, and does without where it is not.
+    pub(crate) may: Vec<&'static str>,
+    /// Of what it wants, what is not granted where a configuration says nothing.
     pub(crate) wants_beyond_default: Vec<&'static str>,
     pub(crate) options: Vec<ConfigOption>,
     /// Who shares an instance, unless the operator says otherwise.
@@ -45,7 +47,9 @@ impl Facts {
     pub(crate) fn of(plugin: &Plugin) -> Self {
         let description = plugin.description();
         let granted = |mut grants: Grants, name: &str| grants.by_name(name).is_some_and(|grant| *grant);
-        let wants: Vec<_> = Grants::NAMES.into_iter().filter(|name| granted(description.wants, name)).collect();
+        let may: Vec<_> = description.may_read_media.then_some("read-media").into_iter().collect();
+        let wanted = |name: &&str| granted(description.wants, name) && !may.contains(name);
+        let wants: Vec<_> = Grants::NAMES.into_iter().filter(wanted).collect();
         let world = if plugin.lane() == Lane::Batched { "batched-interceptor" } else { "interceptor" };
         Self {
             name: description.name.clone(),
@@ -57,6 +61,7 @@ impl Facts {
             lane: plugin.lane(),
             place: description.place,
             imports: plugin.imports().to_vec(),
+            may,
             wants_beyond_default: wants.iter().copied().filter(|name| !granted(Grants::default(), name)).collect(),
             wants,
             options: description.options.clone(),
@@ -99,6 +104,9 @@ impl fmt::Display for Facts {
         writeln!(f, "  wants      {}", list(&self.wants))?;
         if !self.wants_beyond_default.is_empty() {
             writeln!(f, "             {} not granted unless the configuration does", list(&self.wants_beyond_default))?;
+        }
+        if !self.may.is_empty() {
+            writeln!(f, "  may        {}, where the configuration grants it", list(&self.may))?;
         }
         writeln!(f, "  isolation  {isolation}")?;
         writeln!(f, "  size       {} bytes", self.size)?;

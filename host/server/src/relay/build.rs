@@ -13,6 +13,7 @@ use super::events::Events;
 use super::leg::{LegName, LegState, Role, Sockets};
 use super::peer::PeerLock;
 use super::route::{RouteState, SubscriberState};
+use super::sinks::Sinks;
 use super::worker::Worker;
 use crate::config::{Config, ConfigError, KeyPath, Leg, Problem, Route};
 
@@ -21,10 +22,11 @@ pub(super) fn workers(
     config: &Config,
     catalog: &Catalog,
     events: &Events,
+    sinks: &Sinks,
 ) -> Result<(Vec<Worker>, Vec<LegControl>), StartError> {
     let mut workers = Vec::new();
     for _ in 0..worker_count(config) {
-        workers.push(Worker::new(shard(), events.clone()).map_err(StartError::System)?);
+        workers.push(Worker::new(shard(), events.clone(), sinks.clone()).map_err(StartError::System)?);
     }
     let identity = Identity::new(config);
     let mut legs = Vec::new();
@@ -32,7 +34,7 @@ pub(super) fn workers(
     for (place, route) in config.routes.iter().enumerate() {
         // The worker with the fewest legs, the first of those.
         let number = (0..workers.len()).min_by_key(|number| workers[*number].legs.len()).unwrap_or_default();
-        let opening = Opening { config, catalog, identity: &identity, route, place };
+        let opening = Opening { config, catalog, sinks, identity: &identity, route, place };
         match opening.open(&mut workers[number].shard) {
             Ok(opened) => legs.extend(opening.install(opened, &mut workers[number], number)?),
             Err(found) => problems.extend(found),
@@ -43,10 +45,10 @@ pub(super) fn workers(
 
 /// Opens every session, without sockets, and forgets it again. Returns what is wrong.
 pub(super) fn rehearse(config: &Config, catalog: &Catalog) -> Vec<Problem> {
-    let identity = Identity::new(config);
+    let (identity, sinks) = (Identity::new(config), Sinks::nowhere());
     let mut problems = Vec::new();
     for (place, route) in config.routes.iter().enumerate() {
-        let opening = Opening { config, catalog, identity: &identity, route, place };
+        let opening = Opening { config, catalog, sinks: &sinks, identity: &identity, route, place };
         let mut shard = shard();
         match opening.open(&mut shard) {
             Ok(mut opened) => problems.extend(opening.rehearse_streams(&mut opened, &mut shard)),
@@ -57,7 +59,7 @@ pub(super) fn rehearse(config: &Config, catalog: &Catalog) -> Vec<Problem> {
 }
 
 /// The members of a leg's chain.
-pub(super) fn members(config: &Config, catalog: &Catalog, leg: &Leg) -> Vec<Placed> {
+pub(super) fn members(config: &Config, catalog: &Catalog, sinks: &Sinks, name: &LegName, leg: &Leg) -> Vec<Placed> {
     let members = leg.chain.as_ref().and_then(|chain| config.chains.get(chain)).map(Vec::as_slice).unwrap_or_default();
     let placed = |member: &crate::config::Member| {
         let loaded = catalog.get(&member.plugin)?;
@@ -67,6 +69,7 @@ pub(super) fn members(config: &Config, catalog: &Catalog, leg: &Leg) -> Vec<Plac
             isolation: member.isolation,
             on_fault: member.on_fault,
             limits: member.limits,
+            sink: member.sink.as_ref().map(|sink| sinks.of(config, name, sink)),
         };
         Some(Placed { name: member.plugin.clone(), spec })
     };
@@ -109,6 +112,7 @@ fn random() -> u64 {
 struct Opening<'c> {
     config: &'c Config,
     catalog: &'c Catalog,
+    sinks: &'c Sinks,
     identity: &'c Identity,
     route: &'c Route,
     place: usize,
@@ -139,6 +143,10 @@ impl Opening<'_> {
         std::iter::once(publisher).chain(subscribers)
     }
 
+    fn members(&self, name: &LegName, leg: &Leg) -> Vec<Placed> {
+        members(self.config, self.catalog, self.sinks, name, leg)
+    }
+
     fn open(&self, shard: &mut Shard) -> Result<Opened, Vec<Problem>> {
         let now = clock::now();
         let rtcp_ssrc = self.rtcp_ssrc();
@@ -153,8 +161,8 @@ impl Opening<'_> {
         }
         let Some((_, _, session)) = sessions.first().filter(|_| problems.is_empty()) else { return Err(problems) };
         let mut state = RouteState::new(self.route, self.place, *session, rtcp_ssrc);
-        for ((_, _, session), subscriber) in sessions[1..].iter().zip(&self.route.subscribers) {
-            let own_reports = members(self.config, self.catalog, &subscriber.leg).iter().any(Placed::reports_as_sender);
+        for ((name, _, session), subscriber) in sessions[1..].iter().zip(&self.route.subscribers) {
+            let own_reports = self.members(name, &subscriber.leg).iter().any(Placed::reports_as_sender);
             let forward = subscriber.forward_sender_reports.unwrap_or(!own_reports);
             let publisher = &self.route.publisher;
             state.subscribers.push(SubscriberState::new(*session, subscriber, publisher, forward));
@@ -204,7 +212,7 @@ impl Opening<'_> {
     }
 
     fn spec(&self, name: &LegName, leg: &Leg, rtcp_ssrc: u32) -> SessionSpec {
-        let chain = members(self.config, self.catalog, leg);
+        let chain = self.members(name, leg);
         SessionSpec {
             name: name.to_string(),
             tenant: self.identity.tenants.get(&self.route.tenant).copied().unwrap_or_default(),
@@ -253,7 +261,7 @@ impl Opening<'_> {
                 worker: number,
                 leg: worker.legs.len(),
                 session,
-                members: members(self.config, self.catalog, leg),
+                members: self.members(&name, leg),
                 rtp: sockets.rtp.local(),
                 rtcp: sockets.rtcp.as_ref().unwrap_or(&sockets.rtp).local(),
                 forward_sender_reports: match role {

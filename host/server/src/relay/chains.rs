@@ -50,6 +50,7 @@ impl Placed {
             && a.isolation == b.isolation
             && a.on_fault == b.on_fault
             && a.limits == b.limits
+            && a.sink == b.sink
     }
 }
 

@@ -14,6 +14,7 @@ use super::events::{Events, RelayEvent};
 use super::leg::LegName;
 use super::reload::{self, ReloadError, Reloaded};
 use super::report::RelayReport;
+use super::sinks::Sinks;
 use super::watch::Watch;
 use super::worker::{Stopped, WorkerHandle};
 use crate::config::Config;
@@ -31,6 +32,7 @@ pub struct RelayHandle {
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) events: Events,
+    pub(crate) sinks: Sinks,
     pub(crate) workers: Vec<WorkerHandle>,
     pub(crate) state: Mutex<State>,
     /// One reload at a time: what it compiles it compiles outside `state`.
@@ -91,20 +93,19 @@ impl State {
 
 impl RelayHandle {
     pub(super) fn new(
-        engine: Engine,
-        ticker: Ticker,
+        (engine, ticker): (Engine, Ticker),
         events: Events,
+        sinks: Sinks,
         workers: Vec<WorkerHandle>,
-        config: Config,
-        catalog: Catalog,
-        legs: Vec<LegControl>,
+        state: State,
     ) -> Result<Self, StartError> {
-        let interval = config.server.watch;
+        let interval = state.config.server.watch;
         let shared = Arc::new(Shared {
             engine,
             events,
+            sinks,
             workers,
-            state: Mutex::new(State { config, catalog, legs }),
+            state: Mutex::new(state),
             reloading: Mutex::new(()),
             _ticker: ticker,
         });
@@ -226,7 +227,9 @@ impl RelayHandle {
         for worker in &self.shared.workers {
             drop(worker.begin(move |worker, now| worker.end(now, now + drain)));
         }
-        self.shared.workers.iter().fold(running, |clean, worker| worker.join() && clean)
+        let clean = self.shared.workers.iter().fold(running, |clean, worker| worker.join() && clean);
+        self.shared.sinks.settle(drain);
+        clean
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `chains`   | changing live chains; `plan` finds the steps                               |
 //! | `catalog`  | plugins, loaded; `reload` and `watch` follow changes of files              |
 //! | `report`   | counters; `events` is what happens                                         |
+//! | `sinks`    | what plugins write, into files                                             |
 //!
 //! Media runs on plain threads: a worker waits for its sockets and for its shard's next deadline and needs nothing
 //! that an async runtime would add. Control goes through [`RelayHandle`], from any thread.
@@ -32,6 +33,7 @@ mod reload;
 mod report;
 mod route;
 mod rtcp;
+mod sinks;
 mod socket;
 mod streams;
 mod watch;
@@ -79,7 +81,7 @@ pub enum StartError {
 pub struct Checked {
     /// What was loaded.
     pub plugins: Vec<CheckedPlugin>,
-    /// Chains whose order defeats plugins.
+    /// Chains whose order defeats plugins, and sinks without a writer or a place.
     pub warnings: Vec<Problem>,
 }
 
@@ -105,12 +107,13 @@ impl Relay {
             tracing::warn!("{warning}");
         }
         let events = events::Events::default();
-        let (workers, legs) = build::workers(&config, &catalog, &events)?;
+        let sinks = sinks::Sinks::start().map_err(StartError::System)?;
+        let (workers, legs) = build::workers(&config, &catalog, &events, &sinks)?;
         let mut handles = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             handles.push(worker.spawn(format!("sandbar-{number}")).map_err(StartError::System)?);
         }
-        RelayHandle::new(engine, ticker, events, handles, config, catalog, legs)
+        RelayHandle::new((engine, ticker), events, sinks, handles, handle::State { config, catalog, legs })
     }
 
     /// Does everything that [`start`](Self::start) would do to find mistakes, but binds no socket and runs nothing.
@@ -156,7 +159,7 @@ fn problems(config: &Config, errors: &[(KeyPath, PluginError)]) -> ConfigError {
     ConfigError::Invalid(errors.iter().map(|(path, error)| config.problem(path, error.to_string())).collect())
 }
 
-/// Chains whose order defeats plugins.
+/// Chains whose order defeats plugins, and sinks without a writer or a place.
 fn warnings(config: &Config, catalog: &catalog::Catalog) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for (name, members) in &config.chains {
@@ -164,6 +167,15 @@ fn warnings(config: &Config, catalog: &catalog::Catalog) -> Vec<Problem> {
         let chain = Chain::new(loaded.map(|loaded| sandbar_host::MemberSpec::new(loaded.plugin.clone())));
         let path = KeyPath::ROOT.key("chains").key(name).key("members");
         warnings.extend(chain.warnings().into_iter().map(|warning| config.problem(&path, warning)));
+        for (index, member) in members.iter().enumerate() {
+            let writes = catalog.get(&member.plugin).is_some_and(|loaded| loaded.plugin.description().wants.sink);
+            let warning = match (writes, &member.sink) {
+                (true, None) => "has no `sink`: what it writes goes nowhere",
+                (false, Some(_)) => "writes nothing: its `sink` stays empty",
+                _ => continue,
+            };
+            warnings.push(config.problem(&path.index(index), format!("{} {warning}", member.plugin)));
+        }
     }
     warnings
 }

@@ -56,7 +56,11 @@ pub(crate) fn to(shared: &Shared, config: Config) -> Result<Reloaded, ReloadErro
         tracing::warn!("{warning}");
     }
     let mut state = shared.state();
-    let targets = legs_of(&config).map(|(name, leg)| (name, build::members(&config, &catalog, leg))).collect();
+    let target = |(name, leg): (LegName, &Leg)| {
+        let members = build::members(&config, &catalog, &shared.sinks, &name, leg);
+        (name, members)
+    };
+    let targets = legs_of(&config).map(target).collect();
     let legs = state.change(shared, targets)?;
     let differs = |name: &String, loaded: &Loaded| known.get(name).is_some_and(|known| !known.same(loaded));
     let plugins = catalog.iter().filter(|(name, loaded)| differs(name, loaded)).map(|(name, _)| name.clone()).collect();

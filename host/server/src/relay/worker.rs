@@ -8,7 +8,7 @@
 //! 3. receive from sockets, in turn and by the batch, and hand the shard one burst
 //! 4. do what is due
 //! 5. take what leaves the shard: to subscribers' sessions, then to sockets
-//! 6. send by the batch; tell events
+//! 6. send by the batch; tell events; hand on what plugins wrote
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -26,6 +26,7 @@ use super::events::{Events as Told, RelayEvent};
 use super::leg::{LegState, Role};
 use super::peer::{Endpoint, Source};
 use super::route::{RouteState, SubscriberRefusal, Writes};
+use super::sinks::Sinks;
 use super::socket::{Progress, Scratch, keep};
 use super::streams::Verdict;
 
@@ -57,6 +58,7 @@ pub(crate) struct Worker {
     burst: Vec<Datagram>,
     writes: Writes,
     told: Told,
+    sinks: Sinks,
     /// When to give up saying goodbye, once it has begun.
     ending: Option<Instant>,
 }
@@ -131,7 +133,7 @@ impl WorkerHandle {
 }
 
 impl Worker {
-    pub(crate) fn new(shard: Shard, told: Told) -> io::Result<Self> {
+    pub(crate) fn new(shard: Shard, told: Told, sinks: Sinks) -> io::Result<Self> {
         Ok(Self {
             shard,
             legs: Vec::new(),
@@ -146,6 +148,7 @@ impl Worker {
             burst: Vec::new(),
             writes: Vec::new(),
             told,
+            sinks,
             ending: None,
         })
     }
@@ -387,6 +390,9 @@ impl Worker {
     fn tell(&mut self) {
         while let Some(event) = self.shard.poll_event() {
             self.told.tell(RelayEvent::Plugin(event));
+        }
+        while let Some(write) = self.shard.poll_sink() {
+            self.sinks.write(write);
         }
     }
 

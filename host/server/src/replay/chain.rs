@@ -24,8 +24,8 @@ pub(crate) struct ChainArgs {
     #[arg(long = "plugin", value_name = "NAME|FILE[={JSON}]")]
     pub(crate) plugins: Vec<String>,
 
-    /// What the --plugin ones may do: a list such as emit-rtcp,read-media, or all, or none [default: all but read-media
-    /// and wasi]
+    /// What the --plugin ones may do: a list such as emit-rtcp,read-media, or all, or none [default: all but read-media,
+    /// sink and wasi]
     #[arg(long, value_name = "GRANTS", value_parser = grants, requires = "plugins")]
     pub(crate) grants: Option<Grants>,
 }
@@ -67,6 +67,8 @@ pub(crate) fn load(engine: &Engine, args: &ChainArgs) -> anyhow::Result<(Chain, 
             isolation: member.isolation,
             on_fault: member.on_fault,
             limits: member.limits,
+            // What leaves the chain is written down anyway.
+            sink: None,
         })
     };
     let chain = Chain::new(members.iter().filter_map(spec));

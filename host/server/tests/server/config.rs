@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sandbar::config::{Config, ConfigError, Peer, RtcpPort, Rtx};
+use sandbar::config::{Config, ConfigError, Peer, RtcpPort, Rtx, Sink};
 use sandbar::relay::{Relay, StartError};
 
 /// A configuration that is fine, to make wrong in one place.
@@ -348,6 +348,43 @@ fn a_plugin_that_is_not_granted_what_it_wants_is_told_what() {
         error.starts_with("conf/relay.toml:3:10: plugins.report-receiver: ") && error.contains("emit-rtcp"),
         "{error}"
     );
+}
+
+/// The configuration in a folder that exists, with a sink for its first plugin.
+fn with_sink(folder: &Path, sink: &str) -> Result<Config, String> {
+    let member = format!("{{ plugin = \"nack-generator\", sink = {sink} }}");
+    let text = FINE.replace("\"nack-generator\"", &member);
+    Config::parse(&folder.join("relay.toml"), text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_sink_is_a_file_of_a_certain_size_at_most() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = |said| with_sink(folder.path(), said).map(|config| config.chains["ingest"][0].sink.clone().unwrap());
+    assert_eq!(sink("\"dump\""), Ok(Sink::new("dump")));
+    assert_eq!(sink("{ file = \"{leg}.pcapng\" }"), Ok(Sink::new("{leg}.pcapng")));
+    let small = Sink { max_bytes: 1000, ..Sink::new("dump") };
+    assert_eq!(sink("{ file = \"dump\", max_bytes = 1000 }"), Ok(small));
+    for (said, expected) in [
+        ("7", "chains.ingest.members[0].sink: expected a table, found the integer 7"),
+        ("{ max_bytes = 1000 }", "chains.ingest.members[0].sink: `file` is missing: a path, such as"),
+        ("{ file = \"dump\", max_bytes = 0 }", "sink.max_bytes: 0 is out of range; allowed: 1 to 1099511627776"),
+        ("{ file = \"dump\", size = 5 }", "sink.size: unknown key; allowed: file, max_bytes"),
+        ("\"nowhere/dump\"", "chains.ingest.members[0].sink: there is no folder "),
+        ("\"dump-{route}\"", "{leg} is all that stands for something in a file's name; found \"dump-{route}\""),
+    ] {
+        let error = sink(said).unwrap_err();
+        assert!(error.contains(expected), "{said}: {error}");
+    }
+}
+
+#[test]
+fn a_sink_that_nobody_writes_to_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = with_sink(folder.path(), "\"dump\"").unwrap();
+    let warnings = Relay::check(&config).unwrap().warnings;
+    let told: Vec<_> = warnings.iter().map(|warning| (warning.key.as_str(), warning.message.as_str())).collect();
+    assert_eq!(told, [("chains.ingest.members[0]", "nack-generator writes nothing: its `sink` stays empty")]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::attributes::{Attribute, Value};
 use crate::bindings::sandbar::interceptor as imports;
 use crate::bindings::sandbar::interceptor::types::{AttributeParam, AttributeResult, ValueParam, ValueResult};
 use crate::context::{HistoryEntry, Level, Payload};
-use crate::error::{AttributeError, EmitError};
+use crate::error::{AttributeError, EmitError, SinkError};
 use crate::stream::{SessionId, StreamId};
 use crate::time::Instant;
 
@@ -119,6 +119,15 @@ pub(crate) fn ntp(at: Instant) -> u64 {
 #[inline]
 pub(crate) fn random() -> u64 {
     imports::random::next()
+}
+
+pub(crate) fn write_sink(session: SessionId, bytes: &[u8]) -> Result<(), SinkError> {
+    use imports::sink::{Error, write};
+    write(session.number(), bytes).map_err(|error| match error {
+        Error::Unknown => SinkError::Unknown,
+        Error::Denied => SinkError::Denied,
+        Error::Quota => SinkError::Quota,
+    })
 }
 
 pub(crate) fn log(session: SessionId, level: Level, message: &str) {

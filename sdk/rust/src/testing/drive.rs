@@ -62,6 +62,8 @@ pub trait Drive {
     fn published(&mut self) -> Vec<(String, String)>;
     /// Takes the lines logged since they were last taken.
     fn logs(&mut self) -> Vec<(Level, String)>;
+    /// Takes what was written to the sink since it was last taken, write by write.
+    fn sunk(&mut self) -> Vec<Vec<u8>>;
     /// The value of a counter of the open session; 0 if it has not been used.
     fn counter(&self, name: &str) -> u64;
     /// The value of a gauge of the open session.
@@ -121,6 +123,9 @@ impl<T: Interceptor> Drive for Harness<T> {
     }
     fn logs(&mut self) -> Vec<(Level, String)> {
         self.logs()
+    }
+    fn sunk(&mut self) -> Vec<Vec<u8>> {
+        self.sunk()
     }
     fn counter(&self, name: &str) -> u64 {
         self.counter(name)

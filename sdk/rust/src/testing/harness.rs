@@ -32,6 +32,8 @@ pub struct Setup {
     pub seed: u64,
     /// The time at which the session begins. Default 1000 s, so that nothing relies on a clock that starts at zero.
     pub start: Instant,
+    /// Whether the operator keeps what the plugin writes to its sink. Default true.
+    pub sink: bool,
     /// The wall clock at that time, as an NTP timestamp. Default the first second of 2024.
     pub ntp: u64,
 }
@@ -43,6 +45,7 @@ impl Default for Setup {
             cname: "harness".to_owned(),
             rtcp_ssrc: 1,
             seed: 0,
+            sink: true,
             start: Instant::from_millis(1_000_000),
             ntp: 3_913_056_000 << 32,
         }
@@ -355,6 +358,11 @@ impl<T: Interceptor> Harness<T> {
     /// Takes the lines logged since they were last taken.
     pub fn logs(&mut self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.world().logs)
+    }
+
+    /// Takes what was written with [`Context::write_sink`] since it was last taken, write by write.
+    pub fn sunk(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.world().sunk)
     }
 
     /// The value of a counter; 0 if it has not been used.

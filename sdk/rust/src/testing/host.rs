@@ -2,7 +2,7 @@
 
 use crate::attributes::{Attribute, Value};
 use crate::context::{HistoryEntry, Level, Payload};
-use crate::error::{AttributeError, EmitError};
+use crate::error::{AttributeError, EmitError, SinkError};
 use crate::stream::{SessionId, StreamId};
 use crate::testing::world::with;
 use crate::time::Instant;
@@ -67,6 +67,10 @@ pub(crate) fn ntp(at: Instant) -> u64 {
 
 pub(crate) fn random() -> u64 {
     with(|world| world.random())
+}
+
+pub(crate) fn write_sink(_: SessionId, bytes: &[u8]) -> Result<(), SinkError> {
+    with(|world| world.write_sink(bytes))
 }
 
 pub(crate) fn log(_: SessionId, level: Level, message: &str) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::attributes::{Attribute, Value};
 use crate::binding::{Access, Binding, View};
 use crate::context::{HistoryEntry, Level, Payload};
-use crate::error::{AttributeError, EmitError};
+use crate::error::{AttributeError, EmitError, SinkError};
 use crate::frame::HEAD;
 use crate::header::Header;
 use crate::instance::Direction;
@@ -20,6 +20,9 @@ use crate::time::Instant;
 /// What one call may emit (the host's defaults).
 const PACKETS_PER_CALL: usize = 1024;
 const BYTES_PER_CALL: usize = 2 << 20;
+/// What one call and one second may write to the sink (the host's defaults).
+const SINK_PER_CALL: usize = 1 << 20;
+const SINK_PER_SECOND: usize = 8 << 20;
 /// What one packet may carry (the host's defaults).
 const ATTRIBUTES: usize = 16;
 const ATTRIBUTE_BYTES: usize = 4096;
@@ -59,10 +62,14 @@ pub(crate) struct World {
     pub(crate) logs: Vec<(Level, String)>,
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) gauges: BTreeMap<String, f64>,
+    pub(crate) sunk: Vec<Vec<u8>>,
     random: u64,
     order: u64,
     packets_this_call: usize,
     bytes_this_call: usize,
+    sunk_this_call: usize,
+    /// The second, and bytes in it.
+    sunk_this_second: (u64, usize),
 }
 
 thread_local! {
@@ -102,9 +109,12 @@ impl World {
             logs: Vec::new(),
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
+            sunk: Vec::new(),
             order: 0,
             packets_this_call: 0,
             bytes_this_call: 0,
+            sunk_this_call: 0,
+            sunk_this_second: (0, 0),
         };
         // The host gives a plugin numbers of its own, drawn from the session's.
         world.random = world.random();
@@ -115,6 +125,7 @@ impl World {
     pub(crate) fn begin(&mut self) {
         self.packets_this_call = 0;
         self.bytes_this_call = 0;
+        self.sunk_this_call = 0;
     }
 
     pub(crate) fn stream(&mut self, id: StreamId) -> Option<&mut Stream> {
@@ -246,6 +257,24 @@ impl World {
         self.spend(packets.len())?;
         let packet = self.leaves(None, packets.to_vec(), Vec::new(), false);
         self.emitted_rtcp.push(packet);
+        Ok(())
+    }
+
+    pub(crate) fn write_sink(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        if !self.setup.sink {
+            return Err(SinkError::Denied);
+        }
+        let second = self.now.as_nanos() / 1_000_000_000;
+        if self.sunk_this_second.0 != second {
+            self.sunk_this_second = (second, 0);
+        }
+        let size = bytes.len().max(64);
+        if self.sunk_this_call + size > SINK_PER_CALL || self.sunk_this_second.1 + size > SINK_PER_SECOND {
+            return Err(SinkError::Quota);
+        }
+        self.sunk_this_call += size;
+        self.sunk_this_second.1 += size;
+        self.sunk.push(bytes.to_vec());
         Ok(())
     }
 

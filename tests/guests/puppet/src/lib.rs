@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sandbar_sdk::{
-    Access, Attribute, Binding, Context, EmitError, Interceptor, Level, Outcome, Payload, Refusal, RtcpAccess,
-    RtcpPacket, RtpPacket, StreamId, StreamInfo, Value, View, config,
+    Access, Attribute, Binding, Context, Interceptor, Level, Outcome, Payload, Refusal, RtcpAccess, RtcpPacket,
+    RtpPacket, StreamId, StreamInfo, Value, View, config,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -113,6 +113,10 @@ enum Command {
     },
     Ntp,
     Random,
+    /// So many bytes.
+    WriteSink {
+        bytes: usize,
+    },
     /// What it has seen.
     Seen,
 }
@@ -191,6 +195,7 @@ impl Puppet {
             Command::Gauge { name, value } => cx.gauge(&name, value),
             Command::Ntp => return json!(cx.ntp(cx.now())),
             Command::Random => return json!(cx.random()),
+            Command::WriteSink { bytes } => return answer(cx.write_sink(&vec![7; bytes])),
             Command::Seen => return json!(self.seen),
         }
         json!("ok")
@@ -276,7 +281,7 @@ impl Puppet {
     }
 }
 
-fn answer(result: Result<(), EmitError>) -> serde_json::Value {
+fn answer<E: std::fmt::Debug>(result: Result<(), E>) -> serde_json::Value {
     match result {
         Ok(()) => json!("ok"),
         Err(error) => json!(format!("{error:?}")),
@@ -377,4 +382,4 @@ impl Interceptor for Puppet {
     }
 }
 
-sandbar_sdk::export!(Puppet, place = Anywhere, wants = [emit_rtp, emit_rtcp, read_media, wall_clock, randomness]);
+sandbar_sdk::export!(Puppet, place = Anywhere, wants = [emit_rtp, emit_rtcp, read_media, wall_clock, randomness, sink]);

@@ -1,0 +1,145 @@
+//! What plugins write for the embedder to keep, and the bounds on it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::bindings::sink::Error;
+use crate::guest::Guest;
+use crate::session::{InstanceId, SessionId};
+use crate::shard::Shard;
+
+/// Where a member's bytes go, by a number that means something to the embedder alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct SinkId(pub u32);
+
+/// Bytes that a plugin wrote, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkWrite {
+    /// Where they go: what the chain says for the plugin's place.
+    pub sink: SinkId,
+    /// The session that they are of.
+    pub session: SessionId,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// What a member wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SinkCounts {
+    /// Bytes that were taken.
+    pub sink_bytes: u64,
+    /// Writes that were refused, or lost because the embedder did not take them in time.
+    pub sink_refused: u64,
+}
+
+/// Bytes kept for an embedder that does not take them; what comes then is lost.
+const MAX_QUEUED: usize = 16 << 20;
+/// A write is counted as at least so many bytes: each costs memory, also an empty one.
+const LEAST: usize = 64;
+
+/// A session's way to its sink.
+#[derive(Debug, Default)]
+pub(crate) struct Outlet {
+    to: Option<SinkId>,
+    pub(crate) counts: SinkCounts,
+}
+
+impl Outlet {
+    pub(crate) fn new(to: Option<SinkId>) -> Self {
+        Self { to, counts: SinkCounts::default() }
+    }
+}
+
+/// What a call wrote, by seat.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    writes: Vec<(u32, Bytes)>,
+    bytes: usize,
+}
+
+impl Written {
+    pub(crate) fn reset(&mut self) {
+        self.writes.clear();
+        self.bytes = 0;
+    }
+}
+
+/// What the instance has written in this second.
+#[derive(Debug, Default)]
+pub(crate) struct Rate {
+    second: u64,
+    bytes: usize,
+}
+
+impl Guest {
+    /// Takes what a session's plugin writes, if it is within its bounds.
+    pub(crate) fn sink(&mut self, seat: u32, bytes: Vec<u8>) -> Result<(), Error> {
+        let outlet = &mut self.seats.get_mut(seat).ok_or(Error::Unknown)?.sink;
+        if outlet.to.is_none() {
+            outlet.counts.sink_refused += 1;
+            return Err(Error::Denied);
+        }
+        let second = self.call.now.as_nanos() / 1_000_000_000;
+        if self.sink.second != second {
+            self.sink = Rate { second, bytes: 0 };
+        }
+        let (size, written) = (bytes.len().max(LEAST), &mut self.call.effects.written);
+        let within = written.bytes + size <= self.limits.sink_call && self.sink.bytes + size <= self.limits.sink_second;
+        if !within {
+            outlet.counts.sink_refused += 1;
+            return Err(Error::Quota);
+        }
+        written.bytes += size;
+        self.sink.bytes += size;
+        written.writes.push((seat, bytes.into()));
+        Ok(())
+    }
+}
+
+/// What waits for the embedder.
+#[derive(Debug, Default)]
+pub(crate) struct SinkQueue {
+    writes: VecDeque<SinkWrite>,
+    bytes: usize,
+}
+
+impl SinkQueue {
+    pub(crate) fn pop(&mut self) -> Option<SinkWrite> {
+        let write = self.writes.pop_front()?;
+        self.bytes -= write.bytes.len().max(LEAST);
+        Some(write)
+    }
+
+    /// Whether there was room for it.
+    fn push(&mut self, write: SinkWrite) -> bool {
+        let size = write.bytes.len().max(LEAST);
+        if self.bytes + size > MAX_QUEUED {
+            return false;
+        }
+        self.bytes += size;
+        self.writes.push_back(write);
+        true
+    }
+}
+
+impl Shard {
+    /// Takes what a call wrote.
+    pub(crate) fn keep(&mut self, id: InstanceId, written: &mut Written) {
+        if written.writes.is_empty() {
+            return;
+        }
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let seats = &mut instance.guest_mut().seats;
+        for (seat, bytes) in written.writes.drain(..) {
+            let Some(seat) = seats.get_mut(seat) else { continue };
+            let (session, Some(sink), size) = (seat.owner.session, seat.sink.to, bytes.len() as u64) else { continue };
+            let counts = &mut seat.sink.counts;
+            match self.sink.push(SinkWrite { sink, session, bytes }) {
+                true => counts.sink_bytes += size,
+                false => counts.sink_refused += 1,
+            }
+        }
+    }
+}
