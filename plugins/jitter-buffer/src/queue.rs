@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use sandbar_sdk::Instant;
-
-use crate::sequence::MAX_DROPOUT;
+use sandbar_sdk::reception::MAX_DROPOUT;
 
 /// A packet in the host's history that is not yet played.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,7 @@
 //! Which packet follows which: sequence numbers counted on over wraps and restarts, and what the host keeps of them.
 
+use sandbar_sdk::reception::{MAX_DROPOUT, MAX_MISORDER};
 use sandbar_sdk::serde::{Deserialize, Serialize};
-
-/// A jump forward by at least this much is a restart or an error (RFC 3550, A.1).
-pub(crate) const MAX_DROPOUT: u16 = 3000;
-/// A packet at least this far behind is not late but a restart or an error. RFC 3550, A.1 has 100, from when streams
-/// had 50 packets a second; video has thousands.
-const MAX_MISORDER: u16 = 1000;
 
 /// Where a packet belongs. Numbers are sequence numbers in their low 16 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

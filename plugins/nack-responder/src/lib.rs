@@ -111,9 +111,9 @@ impl Interceptor for NackResponder {
     fn read_rtcp(&mut self, cx: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
         let mut tally = Tally::default();
         for part in packet.parts() {
-            for echo in feedback::echoes(&part) {
-                if self.streams.iter().any(|stream| stream.ssrc == echo.ssrc) {
-                    let round_trip = round_trip::measure(&echo, cx.ntp(packet.time()));
+            for block in part.report_blocks() {
+                if self.streams.iter().any(|stream| stream.ssrc == block.ssrc) {
+                    let round_trip = round_trip::measure(&block, cx.ntp(packet.time()));
                     self.round_trip = round_trip.or(self.round_trip);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::feedback::Echo;
+use sandbar_sdk::ReportBlock;
 
 /// A round trip longer than this is an answer to somebody else's sender report.
 const PLAUSIBLE: Duration = Duration::from_secs(10);
@@ -11,12 +11,12 @@ const FLOOR: Duration = Duration::from_millis(5);
 
 /// A - LSR - DLSR, where A is the NTP time at which the answer arrived. None where no sender report was answered, or
 /// where the clock that was answered is not this one.
-pub(crate) fn measure(echo: &Echo, arrival: u64) -> Option<Duration> {
-    if echo.last_report == 0 {
+pub(crate) fn measure(block: &ReportBlock, arrival: u64) -> Option<Duration> {
+    if block.last_report == 0 {
         return None;
     }
     let middle = (arrival >> 16) as u32;
-    let units = middle.wrapping_sub(echo.last_report).wrapping_sub(echo.delay);
+    let units = middle.wrapping_sub(block.last_report).wrapping_sub(block.delay);
     let round_trip = Duration::from_nanos((u64::from(units) * 1_000_000_000) >> 16);
     (round_trip < PLAUSIBLE).then_some(round_trip)
 }
@@ -34,8 +34,8 @@ mod tests {
 
     const NTP: u64 = 0xb44d_b705_2000_0000;
 
-    fn echo(last_report: u32, delay: u32) -> Echo {
-        Echo { ssrc: 1, last_report, delay }
+    fn echo(last_report: u32, delay: u32) -> ReportBlock {
+        ReportBlock { last_report, delay, ..ReportBlock::default() }
     }
 
     #[test]

@@ -5,9 +5,7 @@
 //! read_rtcp ──> sender reports, for LSR and DLSR ───────────────────────┘
 //! ```
 
-mod jitter;
 mod options;
-mod sequence;
 mod source;
 mod state;
 mod wire;
@@ -101,9 +99,9 @@ impl Interceptor for ReportReceiver {
     }
 
     fn read_rtcp(&mut self, _: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
-        for (sender, middle) in packet.parts().filter_map(|part| wire::sender_report(&part)) {
-            if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == sender) {
-                stream.source.sender_report(middle, packet.time());
+        for info in packet.parts().filter_map(|part| part.sender_info()) {
+            if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == info.ssrc) {
+                stream.source.sender_report(info.ntp_middle(), packet.time());
             }
         }
         Outcome::Forward

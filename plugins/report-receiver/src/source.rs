@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use sandbar_sdk::Instant;
-
-use crate::jitter::Jitter;
-use crate::sequence::Sequence;
-use crate::wire::Block;
+use sandbar_sdk::reception::{Jitter, Sequence};
+use sandbar_sdk::{Instant, ReportBlock};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -41,12 +38,12 @@ impl Source {
     }
 
     /// The block about this source, if it was heard of since the last one (RFC 3550, 6.4).
-    pub(crate) fn block(&mut self, ssrc: u32, now: Instant) -> Option<Block> {
+    pub(crate) fn block(&mut self, ssrc: u32, now: Instant) -> Option<ReportBlock> {
         if !std::mem::take(&mut self.heard) {
             return None;
         }
         let losses = self.sequence.report();
-        Some(Block {
+        Some(ReportBlock {
             ssrc,
             fraction_lost: losses.fraction,
             cumulative_lost: losses.cumulative,

@@ -1,9 +1,9 @@
 //! What a successor is handed: JSON, sources by SSRC, instants in nanoseconds of the host's clock.
 
+use sandbar_sdk::reception::Sequence;
 use sandbar_sdk::serde::{Deserialize, Serialize};
 use sandbar_sdk::{Instant, Refusal, serde_json};
 
-use crate::sequence::Sequence;
 use crate::source::Source;
 
 #[derive(Debug, Serialize, Deserialize)]

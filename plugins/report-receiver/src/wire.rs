@@ -1,8 +1,7 @@
-//! Sender reports as read and receiver reports as written (RFC 3550, 6.4).
+//! Receiver reports as written (RFC 3550, 6.4.2).
 
-use sandbar_sdk::RtcpPart;
+use sandbar_sdk::ReportBlock;
 
-const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 /// Version 2, no padding.
 const VERSION: u8 = 0x80;
@@ -12,23 +11,8 @@ const BLOCK: usize = 24;
 /// What the five-bit count allows.
 const MAX_BLOCKS: usize = 31;
 
-/// One source's report block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Block {
-    pub(crate) ssrc: u32,
-    pub(crate) fraction_lost: u8,
-    /// 24 bits, signed.
-    pub(crate) cumulative_lost: i32,
-    pub(crate) highest: u32,
-    pub(crate) jitter: u32,
-    /// Middle 32 bits of the last sender report's NTP time; 0 before any.
-    pub(crate) last_report: u32,
-    /// Since that report arrived, in 1/65536 s.
-    pub(crate) delay: u32,
-}
-
 /// Receiver reports with these blocks, each packet at most `max_bytes`; one without blocks where there are none.
-pub(crate) fn receiver_reports(reporter: u32, blocks: &[Block], max_bytes: usize) -> Vec<u8> {
+pub(crate) fn receiver_reports(reporter: u32, blocks: &[ReportBlock], max_bytes: usize) -> Vec<u8> {
     let per_packet = (max_bytes.saturating_sub(HEAD) / BLOCK).clamp(1, MAX_BLOCKS);
     let mut out = Vec::with_capacity(HEAD * (1 + blocks.len() / per_packet) + BLOCK * blocks.len());
     if blocks.is_empty() {
@@ -55,15 +39,6 @@ fn head(reporter: u32, blocks: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(&reporter.to_be_bytes());
 }
 
-/// The sender of a sender report and the middle 32 bits of its NTP time.
-pub(crate) fn sender_report(part: &RtcpPart<'_>) -> Option<(u32, u32)> {
-    if part.packet_type != SENDER_REPORT {
-        return None;
-    }
-    let (high, low) = (part.word(2)?, part.word(3)?);
-    Some((part.word(1)?, high << 16 | low >> 16))
-}
-
 #[cfg(test)]
 mod tests {
     use sandbar_sdk::RtcpParts;
@@ -77,13 +52,13 @@ mod tests {
         packets.iter().map(|packet| packet.as_any().downcast_ref::<ReceiverReport>().unwrap().clone()).collect()
     }
 
-    fn blocks(count: u32) -> Vec<Block> {
-        (0..count).map(|ssrc| Block { ssrc, ..Block::default() }).collect()
+    fn blocks(count: u32) -> Vec<ReportBlock> {
+        (0..count).map(|ssrc| ReportBlock { ssrc, ..ReportBlock::default() }).collect()
     }
 
     #[test]
     fn rfc_3550_6_4_2_another_implementation_reads_what_was_written() {
-        let block = Block {
+        let block = ReportBlock {
             ssrc: 0x0102_0304,
             fraction_lost: 85,
             cumulative_lost: 0x01_0203,
@@ -102,7 +77,7 @@ mod tests {
 
     #[test]
     fn negative_losses_are_24_bits_of_twos_complement() {
-        let block = Block { fraction_lost: 1, cumulative_lost: -2, ..Block::default() };
+        let block = ReportBlock { fraction_lost: 1, cumulative_lost: -2, ..ReportBlock::default() };
         let bytes = receiver_reports(7, &[block], 1200);
         assert_eq!(bytes[12..16], [1, 0xff, 0xff, 0xfe]);
     }
@@ -128,16 +103,5 @@ mod tests {
     #[test]
     fn rfc_3550_6_4_2_nothing_to_report_is_a_report_without_blocks() {
         assert_eq!(receiver_reports(0x0a0b_0c0d, &[], 1200), [0x80, 201, 0, 1, 0x0a, 0x0b, 0x0c, 0x0d]);
-    }
-
-    #[test]
-    fn sender_reports_are_found_among_other_packets() {
-        let mut bytes = vec![0x80, 201, 0, 1, 0, 0, 0, 1, 0x80, 200, 0, 6, 0, 0, 0, 2];
-        bytes.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
-        bytes.resize(8 + 28, 0);
-        let found: Vec<_> = RtcpParts::of(&bytes).filter_map(|part| sender_report(&part)).collect();
-        assert_eq!(found, [(2, 0x0304_0506)]);
-        let short = [0x80, 200, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4];
-        assert!(RtcpParts::of(&short).all(|part| sender_report(&part).is_none()));
     }
 }

@@ -25,6 +25,8 @@ mod idmap;
 mod instance;
 mod interceptor;
 mod packet;
+pub mod reception;
+mod report;
 mod short;
 mod stream;
 #[cfg(not(target_family = "wasm"))]
@@ -46,6 +48,7 @@ pub use interceptor::Interceptor;
 #[cfg(feature = "rtcp")]
 pub use packet::RtcpError;
 pub use packet::{Outcome, RtcpPacket, RtcpPart, RtcpParts, RtpPacket};
+pub use report::{ReportBlock, SenderInfo};
 pub use stream::{RtcpFeedback, RtpHeaderExtension, SessionId, SessionInfo, StreamId, StreamInfo};
 pub use time::Instant;
 

@@ -1,41 +1,44 @@
 //! Counting packets by sequence number (RFC 3550, A.1 and A.3).
 
+use serde::{Deserialize, Serialize};
+
 /// A jump forward by at least this much is a restart or an error (RFC 3550, A.1).
-const MAX_DROPOUT: u16 = 3000;
+pub const MAX_DROPOUT: u16 = 3000;
 /// A packet at least this far behind is not late but a restart or an error. RFC 3550, A.1 has 100, from when streams
 /// had 50 packets a second; video has thousands.
-const MAX_MISORDER: u16 = 1000;
+pub const MAX_MISORDER: u16 = 1000;
 
 /// A source's packets, as RFC 3550, A.1 counts them. The source is signalled, so its first packet is believed: there
 /// is no probation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sequence {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
     /// Extended sequence number of the first packet.
-    pub(crate) base: u32,
+    pub base: u32,
     /// Extended highest sequence number received.
-    pub(crate) highest: u32,
+    pub highest: u32,
     /// Packets received since `base`, late and duplicate ones too; 0 before the first.
-    pub(crate) received: u32,
-    /// Expected and received when the last report was made.
-    pub(crate) expected_prior: u32,
-    pub(crate) received_prior: u32,
+    pub received: u32,
+    /// Packets expected when the last report was made.
+    pub expected_prior: u32,
+    /// Packets received when the last report was made.
+    pub received_prior: u32,
     /// After a packet far from the rest, the sequence number that would confirm a restart: A.1's bad_seq.
-    pub(crate) restart: Option<u16>,
+    pub restart: Option<u16>,
 }
 
 /// What a report says about losses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Losses {
+pub struct Losses {
     /// Of the packets expected since the last report, in 1/256.
-    pub(crate) fraction: u8,
+    pub fraction: u8,
     /// Since the first packet; negative when there were more duplicates than losses. 24 bits.
-    pub(crate) cumulative: i32,
+    pub cumulative: i32,
 }
 
 impl Sequence {
     /// A packet has arrived. Says whether it counts.
     #[inline(always)]
-    pub(crate) fn observe(&mut self, sequence_number: u16) -> bool {
+    pub fn observe(&mut self, sequence_number: u16) -> bool {
         let ahead = sequence_number.wrapping_sub(self.highest as u16);
         if ahead == 1 && self.received != 0 {
             self.highest = self.highest.wrapping_add(1);
@@ -70,9 +73,18 @@ impl Sequence {
         *self = Self { base, highest: base, received: 1, ..Self::default() };
     }
 
+    fn expected(&self) -> u32 {
+        self.highest.wrapping_sub(self.base).wrapping_add(u32::from(self.received != 0))
+    }
+
+    /// Packets lost since the first one; negative when there were more duplicates than losses.
+    pub fn lost(&self) -> i32 {
+        self.expected().wrapping_sub(self.received) as i32
+    }
+
     /// Losses in total and since the last call (RFC 3550, A.3). What arrives late corrects both.
-    pub(crate) fn report(&mut self) -> Losses {
-        let expected = self.highest.wrapping_sub(self.base).wrapping_add(1);
+    pub fn report(&mut self) -> Losses {
+        let expected = self.expected();
         let expected_interval = expected.wrapping_sub(self.expected_prior);
         let received_interval = self.received.wrapping_sub(self.received_prior);
         self.expected_prior = expected;
@@ -80,7 +92,7 @@ impl Sequence {
         let lost = u64::from(expected_interval.saturating_sub(received_interval));
         // Below 256: no packet is expected before one that counts has come.
         let fraction = (lost << 8).checked_div(u64::from(expected_interval)).unwrap_or(0) as u8;
-        let cumulative = (expected.wrapping_sub(self.received) as i32).clamp(-0x80_0000, 0x7f_ffff);
+        let cumulative = self.lost().clamp(-0x80_0000, 0x7f_ffff);
         Losses { fraction, cumulative }
     }
 }
@@ -120,6 +132,7 @@ mod tests {
     fn rfc_3550_6_4_1_duplicates_count_as_received_and_losses_may_be_negative() {
         let mut sequence = fed([1, 2, 2, 2, 3]);
         assert_eq!(sequence.report(), Losses { fraction: 0, cumulative: -2 });
+        assert_eq!((sequence.lost(), fed([1, 4]).lost(), fed([]).lost()), (-2, 2, 0));
     }
 
     #[test]

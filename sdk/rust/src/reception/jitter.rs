@@ -1,25 +1,30 @@
 //! Interarrival jitter (RFC 3550, 6.4.1 and A.8).
 
-use sandbar_sdk::Instant;
+use serde::{Deserialize, Serialize};
+
+use crate::time::Instant;
 
 /// The smoothed difference between how far apart packets arrived and how far apart they were sampled, in units of the
 /// RTP timestamp. Taken from each packet to the one that arrived before it, whatever their sequence numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Jitter {
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Jitter {
     /// RTP timestamp units per nanosecond; 0 where the clock rate is unknown, and there is no jitter to tell then.
     rate: f64,
-    pub(crate) value: f64,
-    /// Arrival and RTP timestamp of the packet before.
-    pub(crate) last: Option<(Instant, u32)>,
+    /// In units of the RTP timestamp.
+    pub value: f64,
+    /// Arrival and RTP timestamp of the packet before; none where a sequence begins.
+    pub last: Option<(Instant, u32)>,
 }
 
 impl Jitter {
-    pub(crate) fn new(clock_rate: u32) -> Self {
+    /// Of a source with this clock rate; 0 where that is unknown.
+    pub fn new(clock_rate: u32) -> Self {
         Self { rate: f64::from(clock_rate) / 1e9, value: 0.0, last: None }
     }
 
+    /// A packet with this RTP timestamp has arrived.
     #[inline(always)]
-    pub(crate) fn observe(&mut self, at: Instant, timestamp: u32) {
+    pub fn observe(&mut self, at: Instant, timestamp: u32) {
         if let Some((last_at, last_timestamp)) = self.last {
             // Signed, so that neither a wrap of the timestamp nor packets of an earlier frame make a huge difference.
             let sampled = timestamp.wrapping_sub(last_timestamp) as i32;
@@ -30,9 +35,14 @@ impl Jitter {
         self.last = Some((at, timestamp));
     }
 
-    /// As reports carry it.
-    pub(crate) fn report(&self) -> u32 {
+    /// As reports carry it, in units of the RTP timestamp.
+    pub fn report(&self) -> u32 {
         if self.rate == 0.0 { 0 } else { self.value as u32 }
+    }
+
+    /// In seconds.
+    pub fn seconds(&self) -> f64 {
+        if self.rate == 0.0 { 0.0 } else { self.value / (self.rate * 1e9) }
     }
 }
 
@@ -50,6 +60,7 @@ mod tests {
         jitter.observe(ms(0), 42_378_934);
         jitter.observe(ms(1000), 42_378_934 + 60_000);
         assert_eq!(jitter.report(), 30_000 / 16);
+        assert!((jitter.seconds() - 1.0 / 48.0).abs() < 1e-12, "a third of a second");
         jitter.observe(ms(2000), 42_378_934 + 150_000);
         assert_eq!(jitter.report(), 30_000 / 16 * 15 / 16);
     }
@@ -87,6 +98,6 @@ mod tests {
         let mut jitter = Jitter::new(0);
         jitter.observe(ms(0), 0);
         jitter.observe(ms(10), 90_000);
-        assert_eq!(jitter.report(), 0);
+        assert_eq!((jitter.report(), jitter.seconds()), (0, 0.0));
     }
 }
