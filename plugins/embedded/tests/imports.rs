@@ -24,6 +24,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("report-receiver", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("report-sender", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),
     ("rfc8888", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),
+    ("stats", &["burst", "telemetry", "time", "wall-clock"]),
     ("twcc-header-extension", &["burst", "telemetry"]),
     ("twcc-sender", &["burst", "emit-rtcp", "telemetry", "time"]),
 ];

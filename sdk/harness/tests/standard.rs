@@ -20,6 +20,7 @@ use sandbar_plugin_red_encoder::RedEncoder;
 use sandbar_plugin_report_receiver::ReportReceiver;
 use sandbar_plugin_report_sender::ReportSender;
 use sandbar_plugin_rfc8888::Rfc8888;
+use sandbar_plugin_stats::Stats;
 use sandbar_plugin_twcc_header_extension::{TwccHeaderExtension, URI};
 use sandbar_plugin_twcc_sender::TwccSender;
 use sandbar_plugins::by_name;
@@ -282,6 +283,28 @@ fn rfc8888_reports_the_same_arrivals() {
     // 33 numbers in 100 ms, of which 20 fit 90 bytes less the 28 of an empty report and an SDES.
     assert!(seen.rtcp.len() > 12 && seen.rtcp.iter().all(|(_, part)| part.len() <= 90 - 28), "{}", seen.rtcp.len());
     assert_eq!(seen.metrics[8].0, seen.rtcp.len() as u64);
+fn stats_tell_the_same() {
+    let seen = both::<Stats>(r#"{"interval_ms": 500}"#, |harness| {
+        let mut on = receive(harness, 300);
+        on.extend(send(harness, &video(), 200));
+        let report = [&[0x81, 201, 0, 7, 0, 0, 0, 9][..], &SSRC.to_be_bytes(), &[1; 20]].concat();
+        on.extend(harness.read_rtcp(report.into()));
+        harness.advance(ms(500));
+        on
+    });
+    assert_eq!(seen.published.len(), 4);
+    let last = &seen.published[3].1;
+    for words in [
+        r#""packetsReceived":255"#,
+        r#""packetsLost":54"#,
+        r#""retransmittedPacketsReceived":9"#,
+        r#""packetsSent":200"#,
+        r#""nackCount":20"#,
+        r#""type":"remote-inbound-rtp""#,
+        r#""type":"remote-outbound-rtp""#,
+    ] {
+        assert!(last.contains(words), "{words} is not in {last}");
+    }
 }
 
 #[test]
@@ -489,6 +512,7 @@ fn a_wrong_option_is_refused_in_the_same_words() {
     refused::<ReportReceiver>();
     refused::<ReportSender>();
     refused::<Rfc8888>();
+    refused::<Stats>();
     refused::<TwccHeaderExtension>();
     refused::<TwccSender>();
 }
@@ -574,8 +598,8 @@ fn each_plugin_wants_what_it_imports() {
         let plugin = load(embedded.component).unwrap();
         let imports = |interface: &str| plugin.imports().iter().any(|i| i.split(['/', '@']).nth(1) == Some(interface));
         let wants = plugin.description().wants;
-        let wanted = [wants.emit_rtp, wants.emit_rtcp, wants.wall_clock, wants.randomness];
-        let imported = ["emit-rtp", "emit-rtcp", "wall-clock", "random"].map(imports);
+        let wanted = [wants.emit_rtp, wants.emit_rtcp, wants.wall_clock, wants.randomness, wants.sink];
+        let imported = ["emit-rtp", "emit-rtcp", "wall-clock", "random", "sink"].map(imports);
         assert_eq!(wanted, imported, "{}: {:?}", embedded.name, plugin.imports());
         assert_eq!(wants.read_media, READ_MEDIA.contains(&embedded.name), "{}", embedded.name);
         assert!(!wants.wasi, "{}", embedded.name);
