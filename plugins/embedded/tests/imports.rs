@@ -21,6 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("packet-counter", &["burst", "telemetry", "time"]),
     ("red-decoder", &["burst", "emit-rtp", "telemetry"]),
     ("red-encoder", &["burst", "telemetry"]),
+    ("packet-dump", &["burst", "sink", "telemetry", "time", "wall-clock"]),
     ("report-receiver", &["burst", "emit-rtcp", "telemetry", "time"]),
     ("report-sender", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),
     ("rfc8888", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),

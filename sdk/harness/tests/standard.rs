@@ -17,6 +17,7 @@ use sandbar_plugin_noop::Noop;
 use sandbar_plugin_packet_counter::PacketCounter;
 use sandbar_plugin_red_decoder::RedDecoder;
 use sandbar_plugin_red_encoder::RedEncoder;
+use sandbar_plugin_packet_dump::PacketDump;
 use sandbar_plugin_report_receiver::ReportReceiver;
 use sandbar_plugin_report_sender::ReportSender;
 use sandbar_plugin_rfc8888::Rfc8888;
@@ -84,6 +85,7 @@ struct Seen {
     rtcp: Vec<(Instant, Vec<u8>)>,
     published: Vec<(String, String)>,
     logs: Vec<(Level, String)>,
+    sunk: Vec<Vec<u8>>,
     metrics: Vec<(u64, Option<f64>)>,
 }
 
@@ -117,6 +119,7 @@ fn seen(harness: &mut dyn Drive, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet
         rtcp: harness.emitted_rtcp().iter().flat_map(parts).collect(),
         published: harness.published(),
         logs: harness.logs(),
+        sunk: harness.sunk(),
     }
 }
 
@@ -137,6 +140,7 @@ fn both<T: Plugin>(config: &str, scenario: impl Fn(&mut dyn Drive) -> Vec<Packet
         same(&what("emitted RTCP"), &done.rtcp, &native.rtcp);
         same(&what("what is published"), &done.published, &native.published);
         same(&what("the log"), &done.logs, &native.logs);
+        same(&what("what is written"), &done.sunk, &native.sunk);
         same(&what("a metric"), &done.metrics, &native.metrics);
     }
     native
@@ -253,6 +257,24 @@ fn nack_responder_retransmits_the_same_bytes() {
         let ssrc = info.ssrc_retransmission.unwrap_or(SSRC);
         assert!(seen.rtp.iter().all(|packet| packet.header().ssrc() == ssrc && packet.stream.is_some()));
         assert_eq!(seen.metrics[3].0, seen.rtp.len() as u64);
+    }
+}
+
+#[test]
+fn packet_dump_writes_the_same_bytes() {
+    for config in ["{}", r#"{"payload": true, "direction": "read", "flush_ms": 50}"#] {
+        let seen = both::<PacketDump>(config, |harness| {
+            let mut on = receive(harness, 150);
+            on.extend(send(harness, &video(), 50));
+            on.extend(harness.write_rtcp(vec![0x80, 201, 0, 1, 0, 0, 0, 1].into()));
+            harness.close();
+            on
+        });
+        // The section, its interface, and packets: 28 bytes of IP and UDP before each.
+        let file = seen.sunk.concat();
+        assert!(file.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]) && seen.sunk.len() >= 3, "{}", seen.sunk.len());
+        let packets = file.windows(2).filter(|bytes| *bytes == [0x45, 0]).count();
+        assert!(packets >= 123, "{packets}");
     }
 }
 
@@ -509,6 +531,7 @@ fn a_wrong_option_is_refused_in_the_same_words() {
     refused::<NackResponder>();
     refused::<RedDecoder>();
     refused::<RedEncoder>();
+    refused::<PacketDump>();
     refused::<ReportReceiver>();
     refused::<ReportSender>();
     refused::<Rfc8888>();
@@ -602,6 +625,8 @@ fn each_plugin_wants_what_it_imports() {
         let imported = ["emit-rtp", "emit-rtcp", "wall-clock", "random", "sink"].map(imports);
         assert_eq!(wanted, imported, "{}: {:?}", embedded.name, plugin.imports());
         assert_eq!(wants.read_media, READ_MEDIA.contains(&embedded.name), "{}", embedded.name);
+        // Everything is granted here: who wants media has it because it may, not because it must.
+        assert_eq!(wants.read_media, plugin.description().may_read_media, "{}", embedded.name);
         assert!(!wants.wasi, "{}", embedded.name);
     }
     assert_eq!(ReportSender::DESCRIPTION.wants, Wants::EMIT_RTCP.with(Wants::WALL_CLOCK));

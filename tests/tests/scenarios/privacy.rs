@@ -82,6 +82,24 @@ fn media_is_not_shown_to_who_does_not_want_it_granted() {
 }
 
 #[test]
+fn a_plugin_that_may_read_media_reads_it_only_where_that_is_granted() {
+    let component = sandbar_plugins::by_name("packet-dump").expect("a standard plugin").component;
+    for (granted, config, accepted) in
+        [(false, json!({}), true), (false, json!({ "payload": true }), false), (true, json!({ "payload": true }), true)]
+    {
+        let grants = Grants { read_media: granted, ..Grants::ALL };
+        let plugin = Plugin::load(engine(), component, &grants).expect("it does without");
+        assert_eq!(plugin.reads_media(), granted);
+        let (mut world, peer) = listener([], &Source::video(7));
+        let spec = MemberSpec::new(plugin).with_config(config.to_string());
+        let isolation = spec.isolation();
+        assert_eq!(isolation == Isolation::Session, granted, "who may see media is alone");
+        let inserted = world.with(peer, |shard, now, session| shard.insert_member(now, session, 0, spec));
+        assert_eq!(inserted.is_ok(), accepted, "{inserted:?}");
+    }
+}
+
+#[test]
 fn a_plugin_that_wants_more_than_it_is_granted_is_not_loaded() {
     for (guest, grants, missing) in [
         (guests::TYPED_COUNTER, Grants::default(), "read-media"),

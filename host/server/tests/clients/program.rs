@@ -26,7 +26,8 @@ pub fn installed(programs: &[&str]) -> bool {
     let missing = missing.join(", ");
     assert!(std::env::var_os("CI").is_none(), "{missing}: not installed, and CI runs every test");
     println!(
-        "not run: {missing} is not installed (Debian: ffmpeg, gstreamer1.0-tools, gstreamer1.0-plugins-{{base,good,bad}})"
+        "not run: {missing} is not installed (Debian: ffmpeg, gstreamer1.0-tools, gstreamer1.0-plugins-{{base,good,bad}}, \
+         tshark)"
     );
     false
 }

@@ -36,6 +36,17 @@ fn a_plugin_that_sees_media_is_kept_to_itself_and_has_to_be_granted_it() {
 }
 
 #[test]
+fn what_a_plugin_may_do_where_it_is_granted_is_told_apart() {
+    let folder = folder();
+    let facts = sandbar(folder.path(), &["plugin", "inspect", "packet-dump", "--json"]).fine().json();
+    assert_eq!(facts["wants"], serde_json::json!(["wall-clock", "sink"]));
+    assert_eq!(facts["wants_beyond_default"], serde_json::json!(["sink"]));
+    assert_eq!(facts["may"], serde_json::json!(["read-media"]));
+    let text = sandbar(folder.path(), &["plugin", "inspect", "packet-dump"]).fine().out;
+    assert!(text.contains("read-media, where the configuration grants it"), "{text}");
+}
+
+#[test]
 fn the_plugins_of_the_program_are_listed() {
     let folder = folder();
     let plugins = sandbar(folder.path(), &["plugin", "list", "--json"]).fine().json();
