@@ -166,8 +166,8 @@ pub(crate) enum Alarm {
 /// The sessions that one thread drives, with their plugins' instances.
 ///
 /// Feed it what sockets and the application bring, and time; then take what it has for them: [`poll_output`], and where
-/// wanted [`poll_event`] and [`poll_sink`], until they are empty, and call [`handle_timeout`] when [`poll_timeout`] has come. It has no
-/// sockets, threads or clock, and never panics on what a plugin or a peer does.
+/// wanted [`poll_event`] and [`poll_sink`], until they are empty, and call [`handle_timeout`] when [`poll_timeout`] has
+/// come. It has no sockets, threads or clock, and never panics on what a plugin or a peer does.
 ///
 /// Invariant: between two calls, a packet is in a history, held by a plugin's own state as a number, or in the output
 /// queue; none is on its way.

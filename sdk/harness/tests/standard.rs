@@ -617,6 +617,7 @@ fn a_swap_asks_for_no_key_frame_and_loses_no_arrival() {
 }
 /// Those that repair what is inside packets.
 const READ_MEDIA: [&str; 4] = ["flexfec-decoder", "flexfec-encoder", "red-decoder", "red-encoder"];
+#[test]
 fn what_a_predecessor_holds_is_played_by_its_successor_or_else_at_the_swap() {
     let plugin = component::<JitterBuffer>();
     let run = |successor: Option<&str>| {
