@@ -78,7 +78,7 @@ impl Interceptor for JitterBuffer {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Self { streams, tally, telling, .. } = self;
         let Some(stream) = streams.iter_mut().find(|stream| stream.id == packet.stream()) else {

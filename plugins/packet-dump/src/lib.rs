@@ -47,12 +47,12 @@ impl Interceptor for PacketDump {
         Ok(self.options.stream(Direction::Read, info))
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         self.rtp(cx, Way::In, packet)
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         self.rtp(cx, Way::Out, packet)
     }

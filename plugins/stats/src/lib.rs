@@ -113,7 +113,7 @@ impl Interceptor for Stats {
         self.rest(cx);
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_rtp(&mut self, _: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Some((stream, inbound)) = self.inbound.iter_mut().find(|(bound, _)| bound.handle == packet.stream()) else {
             return Outcome::Forward;
@@ -131,7 +131,7 @@ impl Interceptor for Stats {
         Outcome::Forward
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_rtp(&mut self, _: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         let Some((stream, outbound)) = self.outbound.iter_mut().find(|(bound, _)| bound.handle == packet.stream())
         else {

@@ -23,7 +23,9 @@ fn nothing_is_wrong_with_the_standard_plugins() {
         let said = sandbar(folder.path(), &["plugin", "check", plugin.name, "--json"]);
         let report = said.json();
         assert_eq!((said.code, &report["ok"]), (0, &Value::Bool(true)), "{}: {:#}", plugin.name, report["problems"]);
-        assert_eq!(report["notes"], serde_json::json!([]), "{}", plugin.name);
+        // Some have to be granted what is not granted unasked.
+        let granted = |note: &&Value| !note.as_str().unwrap().ends_with("a configuration has to grant it by name");
+        assert_eq!(report["notes"].as_array().unwrap().iter().filter(granted).count(), 0, "{}", report["notes"]);
     }
 }
 

@@ -323,6 +323,7 @@ impl Bench {
                 Output::Wire { session, packet } => self.look_at(session, &packet),
             }
         }
+        while self.shard.poll_sink().is_some() {}
         while let Some(event) = self.shard.poll_event() {
             self.findings.event(&event);
         }

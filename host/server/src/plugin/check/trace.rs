@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_host::{MemberReport, MemberSpec, Plugin};
+use sandbar_host::{MemberReport, MemberSpec, Plugin, SinkId};
 
 use super::bench::{Bench, Conditions, MTU};
 use super::findings::Findings;
@@ -13,6 +13,7 @@ use super::talk::{PEER, VIDEO_IN, VIDEO_OUT, video};
 /// Drives the plugin with all of it. Returns what was found, and the plugin's counters before its session was closed.
 pub(crate) fn run(plugin: &Plugin, config: Option<&str>, findings: Findings) -> (Findings, Option<MemberReport>) {
     let member = MemberSpec::new(plugin.clone()).with_config(config.unwrap_or("{}"));
+    let member = MemberSpec { sink: Some(SinkId(0)), ..member };
     let mut bench = Bench::new(member, findings);
     bench.begin("open and bind");
     if !bench.open() {
