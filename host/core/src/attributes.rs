@@ -22,7 +22,7 @@ pub enum Value {
 
 impl Value {
     /// Bytes that the value holds, as quotas count them.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         match self {
             Self::Boolean(_) | Self::Integer(_) | Self::Float(_) => 8,
             Self::Text(text) => text.len(),

@@ -163,6 +163,9 @@ impl Shard {
             self.note(id, seat, note);
         }
         self.keep(id, &mut effects.written);
+        for seat in effects.changed.drain(..) {
+            self.take_changes(id, seat);
+        }
         if let Some(instance) = self.instances.get_mut(id) {
             instance.reuse(effects);
         }

@@ -136,6 +136,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(owner.session) {
             session.members[index].state = MemberState::Displaced;
         }
+        self.clear_values(owner.session, owner.member);
         self.set_hops(owner.session, index, |_| Action::Revive);
     }
 
@@ -225,6 +226,7 @@ impl Shard {
         if state == MemberState::Restarting {
             self.wheel.insert(now + pause, Alarm::Restart(owner.session, owner.member));
         }
+        self.clear_values(owner.session, owner.member);
         self.set_hops(owner.session, from.member, |hop| match state {
             MemberState::Closed if hop.guarded => Action::Closed,
             _ => Action::Pass,
@@ -241,6 +243,7 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(owner.session) {
             session.members[from.member].state = MemberState::Bypassed;
         }
+        self.clear_values(owner.session, owner.member);
         self.set_hops(owner.session, from.member, |_| Action::Pass);
         self.tell(Event::RestartRefused { from, message });
     }

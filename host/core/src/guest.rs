@@ -17,6 +17,7 @@ use crate::packet::{Fixed, Packet, RtcpPacket, RtpPacket};
 use crate::session::Direction;
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
+use crate::values::{Changes, Values};
 use crate::{packet, rtcp, sink};
 
 /// One session's interceptor within an instance.
@@ -30,6 +31,9 @@ pub(crate) struct Seat {
     /// Packets that went on as they came because the change would have made them larger than the MTU.
     pub(crate) oversize: u64,
     pub(crate) sink: sink::Outlet,
+    /// The session's values, and what the running call has set of them.
+    pub(crate) values: Values,
+    pub(crate) changes: Changes,
 }
 
 /// A counter's or a gauge's value.
@@ -242,6 +246,8 @@ pub(crate) struct Effects {
     /// Under the seat's number, 0 for the instance as a whole.
     pub(crate) notes: Vec<(u32, Note)>,
     pub(crate) written: sink::Written,
+    /// Seats that have set values of their sessions.
+    pub(crate) changed: Vec<u32>,
     packets: u32,
     bytes: usize,
 }
@@ -254,6 +260,7 @@ impl Effects {
         self.wakes.clear();
         self.notes.clear();
         self.written.reset();
+        self.changed.clear();
         self.packets = 0;
         self.bytes = 0;
     }

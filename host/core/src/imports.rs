@@ -242,6 +242,33 @@ impl attributes::Host for Guest {
         *changed = true;
         Ok(attributes.set(&key, value.map(Into::into)).map_err(|_| Error::Quota))
     }
+
+    fn get_session(&mut self, session: u32, key: String) -> wasmtime::Result<Option<types::Value>> {
+        let value = self.seats.get(session).and_then(|seat| seat.changes.get(&seat.values, &key));
+        Ok(value.map(Into::into))
+    }
+
+    fn set_session(
+        &mut self,
+        session: u32,
+        key: String,
+        value: Option<types::Value>,
+    ) -> wasmtime::Result<Result<(), attributes::Error>> {
+        use attributes::Error;
+        let Some(seat) = self.seats.get_mut(session) else { return Ok(Err(Error::Unknown)) };
+        if key.starts_with("sandbar.") {
+            return Ok(Err(Error::Denied));
+        }
+        if key.len() > MAX_KEY {
+            return Ok(Err(Error::Quota));
+        }
+        let first = seat.changes.is_empty();
+        let set = seat.changes.set(&seat.values, Some(seat.owner.member), &key, value.map(Into::into));
+        if first && !seat.changes.is_empty() {
+            self.call.effects.changed.push(session);
+        }
+        Ok(set.map_err(|_| Error::Quota))
+    }
 }
 
 impl telemetry::Host for Guest {

@@ -77,6 +77,7 @@
 //! | `seating`, `change`, `failure` | how a plugin gets its place, loses it to a successor, and what a fault does |
 //! | `session`, `stream`, `binding`, `history` | what the shard keeps of sessions, streams and members |
 //! | `packet`, `attributes`, `rtcp` | packets with shared payloads, what rides with them, compounds |
+//! | `values` | what members of a chain tell each other beside the packets |
 //! | `instance`, `guest`, `imports`, `frame`, `wasi` | one plugin in its store, and the calls into it and from it |
 //! | `event`, `fault`, `report`, `sink` | what people and machines are told |
 //! | `time`, `wheel`, `ids` | instants, timers, numbers that are never used twice |
@@ -112,6 +113,7 @@ mod sink;
 mod stream;
 mod survey;
 mod time;
+mod values;
 mod wasi;
 mod wheel;
 
@@ -132,3 +134,4 @@ pub use sink::{SinkCounts, SinkId, SinkWrite};
 pub use stream::{RtcpFeedback, RtpHeaderExtension, StreamInfo};
 pub use survey::SurveyError;
 pub use time::{Instant, WallClock};
+pub use values::SessionAttributeError;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::attributes::Value;
 use crate::chain::Isolation;
 use crate::fault::FaultCounts;
 use crate::guest::Metric;
@@ -65,6 +66,8 @@ pub struct SessionReport {
     pub counts: SessionCounts,
     /// Its chain, from the wire.
     pub members: Vec<MemberReport>,
+    /// What its members and the application have set for all members to read.
+    pub attributes: Vec<(String, Value)>,
 }
 
 impl Shard {
@@ -78,6 +81,7 @@ impl Shard {
             tenant: session.tenant,
             counts: session.counts,
             members,
+            attributes: session.values.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect(),
         })
     }
 

@@ -15,6 +15,7 @@ use crate::shard::{BindError, ChainError, Shard};
 use crate::sink::Outlet;
 use crate::stream::StreamInfo;
 use crate::time::Instant;
+use crate::values::Changes;
 
 /// A member that is ready to take its place. What its calls brought about waits in its instance.
 pub(crate) struct Prepared {
@@ -138,8 +139,17 @@ impl Shard {
         };
         let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
         let info = session.info.clone();
-        let sink = Outlet::new(spec.sink);
-        let seat = Seat { owner, mtu: info.mtu, wake: None, resource: None, metrics: Vec::new(), oversize: 0, sink };
+        let seat = Seat {
+            owner,
+            mtu: info.mtu,
+            wake: None,
+            resource: None,
+            metrics: Vec::new(),
+            oversize: 0,
+            sink: Outlet::new(spec.sink),
+            values: session.values.clone(),
+            changes: Changes::default(),
+        };
         let streams = self.streams_of(id);
         let Some(running) = self.instances.get_mut(instance) else {
             return Err(Failed::Refused(ChainError::NoSession));
@@ -259,6 +269,7 @@ impl Shard {
         for (stream, handle, binding) in streams {
             self.install_stream(id, index, instance, stream, handle, binding);
         }
+        self.take_changes(instance, seat);
         self.absorb(now, instance);
     }
 
@@ -417,6 +428,7 @@ impl Shard {
             Some(Err(fault)) => self.fail(now, instance, fault, Some(owner), None),
             None => {}
         }
+        self.clear_values(id, owner.member);
         self.set_hops(id, index, |_| Action::Pass);
     }
 

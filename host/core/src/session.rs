@@ -15,6 +15,7 @@ use crate::packet::Packet;
 use crate::rtcp::{RtcpMode, Speaker};
 use crate::stream::StreamInfo;
 use crate::time::Instant;
+use crate::values::Values;
 
 new_key_type! {
     /// A session of a shard. Never used twice.
@@ -256,6 +257,8 @@ pub(crate) struct Session {
     /// RTCP that waits for the end of the tick.
     pub(crate) rtcp_out: Vec<Bytes>,
     pub(crate) counts: SessionCounts,
+    /// What members of the chain and the application have set for all members to read.
+    pub(crate) values: Values,
 }
 
 /// SSRCs and whose they are. A stream has one to three.

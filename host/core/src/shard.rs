@@ -24,6 +24,7 @@ use crate::session::{
 use crate::sink::{SinkQueue, SinkWrite};
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
+use crate::values::Values;
 use crate::wheel::Wheel;
 
 /// How a [`Shard`] works.
@@ -251,6 +252,7 @@ impl Shard {
             remote: Sources::new(),
             rtcp_out: Vec::new(),
             counts: SessionCounts::default(),
+            values: Values::default(),
         });
         for (index, member) in spec.chain.members.into_iter().enumerate() {
             if let Err(error) = self.add_member(now, id, index, member) {

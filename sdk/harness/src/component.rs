@@ -8,7 +8,7 @@ use sandbar_host::{
     Shard, ShardConfig, SinkId, StreamId as HostStreamId, WallClock,
 };
 use sandbar_sdk::testing::{Drive, Feed, Packet, Setup};
-use sandbar_sdk::{Instant, Level, Refusal, StreamId, StreamInfo};
+use sandbar_sdk::{Instant, Level, Refusal, StreamId, StreamInfo, Value};
 
 use crate::convert;
 use crate::engine::load;
@@ -330,6 +330,15 @@ impl Drive for ComponentHarness {
 
     fn emitted_rtcp(&mut self) -> Vec<Packet> {
         std::mem::take(&mut self.emitted_rtcp)
+    }
+
+    fn session_attribute(&self, key: &str) -> Option<Value> {
+        self.shard.session_attribute(self.session, key).cloned().map(convert::value)
+    }
+
+    fn set_session_attribute(&mut self, key: &str, value: Option<Value>) {
+        let set = self.shard.set_session_attribute(self.session, key, value.map(convert::host_value));
+        set.unwrap_or_else(|error| panic!("{error}"));
     }
 
     fn published(&mut self) -> Vec<(String, String)> {

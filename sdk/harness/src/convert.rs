@@ -44,17 +44,20 @@ pub(crate) fn host_value(value: Value) -> HostValue {
 }
 
 pub(crate) fn attributes(attributes: &Attributes) -> Vec<Attribute> {
-    let list = attributes.iter().map(|(key, value)| {
-        let value = match value.clone() {
-            HostValue::Boolean(value) => Value::Boolean(value),
-            HostValue::Integer(value) => Value::Integer(value),
-            HostValue::Float(value) => Value::Float(value),
-            HostValue::Text(text) => Value::Text(text),
-            HostValue::Bytes(bytes) => Value::Bytes(bytes),
-        };
-        Attribute { key: key.to_owned(), value }
-    });
-    list.collect()
+    attributes
+        .iter()
+        .map(|(key, attribute)| Attribute { key: key.to_owned(), value: value(attribute.clone()) })
+        .collect()
+}
+
+pub(crate) fn value(value: HostValue) -> Value {
+    match value {
+        HostValue::Boolean(value) => Value::Boolean(value),
+        HostValue::Integer(value) => Value::Integer(value),
+        HostValue::Float(value) => Value::Float(value),
+        HostValue::Text(text) => Value::Text(text),
+        HostValue::Bytes(bytes) => Value::Bytes(bytes),
+    }
 }
 
 pub(crate) fn level(level: HostLevel) -> Level {

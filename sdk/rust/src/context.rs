@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Duration;
 
-use crate::attributes::Attribute;
-use crate::error::{EmitError, SinkError};
+use crate::attributes::{Attribute, Value};
+use crate::error::{AttributeError, EmitError, SinkError};
 use crate::frame::Burst;
 use crate::host;
 use crate::stream::{SessionId, SessionInfo, StreamId};
@@ -168,6 +168,30 @@ impl Context {
     /// The packet of the stream's history with this sequence number, if it is still kept.
     pub fn history(&self, stream: StreamId, sequence_number: u16) -> Option<HistoryEntry> {
         host::lookup(stream, sequence_number)
+    }
+
+    /// A value of the session, set by any member of its chain or by the application: how plugins tell each other what
+    /// they have found. What this call has set is seen by it at once, and by others once it has returned.
+    pub fn session_attribute(&self, key: &str) -> Option<Value> {
+        host::session_attribute(self.id(), key)
+    }
+
+    /// Sets a value that all members of the session's chain can read. It is then this plugin's, whoever set it before, and
+    /// goes with it: when the plugin is removed, closed or has failed, nobody finds it any more. A successor that sets it
+    /// in `create`, `restore` or a bind takes it over without a gap.
+    ///
+    /// # Errors
+    /// The key is the host's, or there are too many or too large values of this plugin.
+    pub fn set_session_attribute(&mut self, key: &str, value: impl Into<Value>) -> Result<(), AttributeError> {
+        host::set_session_attribute(self.id(), key, Some(&value.into()))
+    }
+
+    /// Removes a value of the session that is this plugin's; nothing if there is none.
+    ///
+    /// # Errors
+    /// As [`set_session_attribute`](Self::set_session_attribute).
+    pub fn remove_session_attribute(&mut self, key: &str) -> Result<(), AttributeError> {
+        host::set_session_attribute(self.id(), key, None)
     }
 
     /// The wall-clock time of an instant as a 64-bit NTP timestamp (RFC 3550, 4): seconds since 1900 in the upper half,

@@ -114,7 +114,7 @@ pub enum AttributeError {
     Unknown,
     /// The plugin only observes the packet, or the key is the host's.
     Denied,
-    /// Too many attributes on the packet, or too long a key or value.
+    /// Too many attributes on the packet or of this plugin in the session, or too long a key or value.
     Quota,
 }
 

@@ -21,6 +21,7 @@ use crate::stream::{StreamId, StreamInfo};
 /// | answer the application | [`control`](Self::control) |
 /// | tell the application | [`Context::publish`], [`Context::count`], [`Context::gauge`] |
 /// | leave something behind for the operator | [`Context::write_sink`] |
+/// | tell other plugins | [`RtpPacket::set_attribute`], [`Context::set_session_attribute`] |
 /// | hand its state to its next version | [`save`](Self::save) and [`restore`](Self::restore) |
 ///
 /// Order of calls: `create` (or `restore`), `bind_rtcp_reader`, `bind_rtcp_writer`, then any sequence of stream binds,

@@ -413,3 +413,37 @@ fn no_compound_makes_the_reader_of_rtcp_panic() {
     }
     assert!(read > 1000, "only {read} made sense");
 }
+
+#[test]
+fn a_value_of_the_session_is_the_last_ones_to_set_it() {
+    /// Tells and asks by control.
+    struct Teller;
+
+    impl Interceptor for Teller {
+        fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
+            Ok(Teller)
+        }
+        fn control(&mut self, cx: &mut Context, request: &str) -> Result<String, Refusal> {
+            let done = match request.split_once('=') {
+                Some((key, "")) => cx.remove_session_attribute(key),
+                Some((key, value)) => cx.set_session_attribute(key, value),
+                None => return Ok(format!("{:?}", cx.session_attribute(request))),
+            };
+            Ok(format!("{done:?}"))
+        }
+    }
+
+    let mut harness = Harness::<Teller>::new("").unwrap();
+    let ask = |harness: &mut Harness<Teller>, request: &str| harness.control(request).unwrap();
+    assert_eq!(ask(&mut harness, "rate=1"), "Ok(())");
+    assert_eq!(harness.session_attribute("rate"), Some(Value::Text("1".into())));
+    harness.set_session_attribute("rate", Some(Value::Integer(2)));
+    assert_eq!(ask(&mut harness, "rate="), "Ok(())");
+    assert_eq!(ask(&mut harness, "rate"), "Some(Integer(2))");
+    assert_eq!(ask(&mut harness, "sandbar.rate=1"), "Err(Denied)");
+    assert_eq!(ask(&mut harness, &format!("big={}", "x".repeat(5000))), "Err(Quota)");
+    assert_eq!(ask(&mut harness, "own=1"), "Ok(())");
+    harness.close();
+    assert_eq!(harness.session_attribute("own"), None);
+    assert_eq!(harness.session_attribute("rate"), Some(Value::Integer(2)));
+}

@@ -6,6 +6,7 @@
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
 //! | `privacy`, `emission`, `history`, `attributes` | what a plugin may see, send, keep and say of packets |
+//! | `session_attributes` | what plugins of a chain tell each other beside the packets |
 //! | `timers`, `control`, `rtcp`, `sink`, `malformed` | the rest of the contract, and bad input |
 //! | `loading`, `wasi` | what is a plugin and what is not |
 
@@ -25,6 +26,7 @@ mod malformed;
 mod privacy;
 mod repair;
 mod rtcp;
+mod session_attributes;
 mod sharing;
 mod sink;
 mod storms;

@@ -79,12 +79,28 @@ pub(crate) fn attributes(packet: u32) -> Vec<Attribute> {
 }
 
 pub(crate) fn set_attribute(packet: u32, key: &str, value: Option<&Value>) -> Result<(), AttributeError> {
-    use imports::attributes::{Error, set};
-    set(packet, key, value.map(lower)).map_err(|error| match error {
+    imports::attributes::set(packet, key, value.map(lower)).map_err(attribute_error)
+}
+
+pub(crate) fn session_attribute(session: SessionId, key: &str) -> Option<Value> {
+    imports::attributes::get_session(session.number(), key).map(lift)
+}
+
+pub(crate) fn set_session_attribute(
+    session: SessionId,
+    key: &str,
+    value: Option<&Value>,
+) -> Result<(), AttributeError> {
+    imports::attributes::set_session(session.number(), key, value.map(lower)).map_err(attribute_error)
+}
+
+fn attribute_error(error: imports::attributes::Error) -> AttributeError {
+    use imports::attributes::Error;
+    match error {
         Error::Unknown => AttributeError::Unknown,
         Error::Denied => AttributeError::Denied,
         Error::Quota => AttributeError::Quota,
-    })
+    }
 }
 
 fn lower(value: &Value) -> ValueParam<'_> {

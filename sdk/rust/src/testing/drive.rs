@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::attributes::Value;
 use crate::context::Level;
 use crate::error::Refusal;
 use crate::instance::Direction;
@@ -58,6 +59,10 @@ pub trait Drive {
     fn emitted_rtp(&mut self) -> Vec<Packet>;
     /// Takes the RTCP that the plugin emitted and no call has returned.
     fn emitted_rtcp(&mut self) -> Vec<Packet>;
+    /// A value of the session, whoever has set it.
+    fn session_attribute(&self, key: &str) -> Option<Value>;
+    /// Sets or, with `None`, removes a value of the session, as its application does.
+    fn set_session_attribute(&mut self, key: &str, value: Option<Value>);
     /// Takes the documents published since they were last taken: name and JSON.
     fn published(&mut self) -> Vec<(String, String)>;
     /// Takes the lines logged since they were last taken.
@@ -117,6 +122,12 @@ impl<T: Interceptor> Drive for Harness<T> {
     }
     fn emitted_rtcp(&mut self) -> Vec<Packet> {
         self.emitted_rtcp()
+    }
+    fn session_attribute(&self, key: &str) -> Option<Value> {
+        self.session_attribute(key)
+    }
+    fn set_session_attribute(&mut self, key: &str, value: Option<Value>) {
+        self.set_session_attribute(key, value);
     }
     fn published(&mut self) -> Vec<(String, String)> {
         self.published()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::attributes::Value;
 use crate::binding::{Access, Binding, RtcpAccess, View};
 use crate::context::{Context, Level};
 use crate::error::Refusal;
@@ -329,6 +330,7 @@ impl<T: Interceptor> Harness<T> {
         let world = self.world();
         world.streams.clear();
         world.session_wake = None;
+        world.own_values.clear();
     }
 
     /// Looks at the plugin.
@@ -348,6 +350,16 @@ impl<T: Interceptor> Harness<T> {
     /// into compounds later.
     pub fn emitted_rtcp(&mut self) -> Vec<Packet> {
         std::mem::take(&mut self.world().emitted_rtcp)
+    }
+
+    /// A value of the session, whoever has set it.
+    pub fn session_attribute(&self, key: &str) -> Option<Value> {
+        self.world_ref().session_attribute(key).cloned()
+    }
+
+    /// Sets or, with `None`, removes a value of the session, as the application or another plugin of its chain does.
+    pub fn set_session_attribute(&mut self, key: &str, value: Option<Value>) {
+        self.world().others_set_session_attribute(key, value);
     }
 
     /// Takes the documents published since they were last taken: name and JSON.

@@ -61,6 +61,14 @@ pub(crate) fn set_attribute(packet: u32, key: &str, value: Option<&Value>) -> Re
     with(|world| world.set_attribute(packet, key, value))
 }
 
+pub(crate) fn session_attribute(_: SessionId, key: &str) -> Option<Value> {
+    with(|world| world.session_attribute(key).cloned())
+}
+
+pub(crate) fn set_session_attribute(_: SessionId, key: &str, value: Option<&Value>) -> Result<(), AttributeError> {
+    with(|world| world.set_session_attribute(key, value))
+}
+
 pub(crate) fn ntp(at: Instant) -> u64 {
     with(|world| world.ntp(at))
 }

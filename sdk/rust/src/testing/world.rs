@@ -63,6 +63,9 @@ pub(crate) struct World {
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) gauges: BTreeMap<String, f64>,
     pub(crate) sunk: Vec<Vec<u8>>,
+    /// Values of the session: the plugin's own, and those of everyone else.
+    pub(crate) own_values: Vec<Attribute>,
+    pub(crate) others_values: Vec<Attribute>,
     random: u64,
     order: u64,
     packets_this_call: usize,
@@ -110,6 +113,8 @@ impl World {
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
             sunk: Vec::new(),
+            own_values: Vec::new(),
+            others_values: Vec::new(),
             order: 0,
             packets_this_call: 0,
             bytes_this_call: 0,
@@ -295,6 +300,32 @@ impl World {
             return Err(AttributeError::Denied);
         }
         set(&mut shown.attributes, key, value)
+    }
+
+    /// The last to set a value has it, so no key is in both lists.
+    pub(crate) fn session_attribute(&self, key: &str) -> Option<&Value> {
+        let mut all = self.own_values.iter().chain(&self.others_values);
+        all.find(|attribute| attribute.key == key).map(|attribute| &attribute.value)
+    }
+
+    pub(crate) fn set_session_attribute(&mut self, key: &str, value: Option<&Value>) -> Result<(), AttributeError> {
+        if key.starts_with("sandbar.") {
+            return Err(AttributeError::Denied);
+        }
+        set(&mut self.own_values, key, value)?;
+        if value.is_some() {
+            self.others_values.retain(|attribute| attribute.key != key);
+        }
+        Ok(())
+    }
+
+    /// The same by another member or the application.
+    pub(crate) fn others_set_session_attribute(&mut self, key: &str, value: Option<Value>) {
+        self.others_values.retain(|attribute| attribute.key != key);
+        if let Some(value) = value {
+            self.own_values.retain(|attribute| attribute.key != key);
+            self.others_values.push(Attribute { key: key.to_owned(), value });
+        }
     }
 
     /// The 64-bit NTP timestamp of an instant, to the fraction.

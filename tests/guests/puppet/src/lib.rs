@@ -28,6 +28,8 @@ struct Config {
     state_padding: usize,
     /// `bind` or `restore` is refused with this name.
     refuse: String,
+    /// Commands for when it is created or restored.
+    on_create: Vec<Command>,
     /// Commands for when it is closed.
     on_close: Vec<Command>,
     /// Commands for each packet that is read, before what becomes of it.
@@ -117,6 +119,16 @@ enum Command {
     WriteSink {
         bytes: usize,
     },
+    /// A value of the session; without a value, removes it.
+    Set {
+        key: String,
+        value: Option<String>,
+    },
+    Get {
+        key: String,
+    },
+    /// Fails.
+    Trap,
     /// What it has seen.
     Seen,
 }
@@ -193,6 +205,15 @@ impl Puppet {
             Command::Log { line } => cx.log(Level::Info, &line),
             Command::Count { name, add } => cx.count(&name, add),
             Command::Gauge { name, value } => cx.gauge(&name, value),
+            Command::Set { key, value } => {
+                let set = match value {
+                    Some(value) => cx.set_session_attribute(&key, value),
+                    None => cx.remove_session_attribute(&key),
+                };
+                return answer(set);
+            }
+            Command::Get { key } => return json!(cx.session_attribute(&key).map(text)),
+            Command::Trap => panic!("told to trap"),
             Command::Ntp => return json!(cx.ntp(cx.now())),
             Command::Random => return json!(cx.random()),
             Command::WriteSink { bytes } => return answer(cx.write_sink(&vec![7; bytes])),
@@ -258,11 +279,7 @@ impl Puppet {
                 Outcome::Forward
             }
             Fate::Recall(key) => {
-                let text = packet.attribute(&key).map(|value| match value {
-                    Value::Text(text) => text,
-                    other => format!("{other:?}"),
-                });
-                self.seen.attributes.push(text);
+                self.seen.attributes.push(packet.attribute(&key).map(text));
                 Outcome::Forward
             }
         }
@@ -281,6 +298,13 @@ impl Puppet {
     }
 }
 
+fn text(value: Value) -> String {
+    match value {
+        Value::Text(text) => text,
+        other => format!("{other:?}"),
+    }
+}
+
 fn answer<E: std::fmt::Debug>(result: Result<(), E>) -> serde_json::Value {
     match result {
         Ok(()) => json!("ok"),
@@ -295,7 +319,11 @@ impl Interceptor for Puppet {
         let seen =
             Seen { mtu: session.mtu, cname: session.cname.clone(), rtcp_ssrc: session.rtcp_ssrc, ..Seen::default() };
         let packets = config.packets.clone();
-        Ok(Puppet { config, packets, streams: HashMap::new(), seen })
+        let mut puppet = Puppet { config, packets, streams: HashMap::new(), seen };
+        for command in std::mem::take(&mut puppet.config.on_create) {
+            puppet.execute(cx, command);
+        }
+        Ok(puppet)
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
