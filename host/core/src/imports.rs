@@ -112,17 +112,21 @@ impl Guest {
         let bound = self.streams.get(stream).ok_or(Error::Unknown)?;
         let mtu = usize::from(bound.mtu);
         let malformed = |error: packet::RtpError| Error::Malformed(error.to_string());
-        if packet::header_len(header).map_err(malformed)? != header.len() {
-            return Err(Error::Malformed("bytes behind the RTP header".to_owned()));
-        }
-        let ssrc = Fixed(header).ssrc();
-        if !bound.info.owns(ssrc) {
-            return Err(Error::ForeignSsrc);
+        // One of the history may go with the header that it has.
+        let own_header = header.is_empty() && matches!(payload, emit_rtp::Payload::History(_));
+        if !own_header {
+            if packet::header_len(header).map_err(malformed)? != header.len() {
+                return Err(Error::Malformed("bytes behind the RTP header".to_owned()));
+            }
+            if !bound.info.owns(Fixed(header).ssrc()) {
+                return Err(Error::ForeignSsrc);
+            }
         }
         let mut emitted = match payload {
             emit_rtp::Payload::Bytes(bytes) => {
                 // Who only observes a stream may answer for it from its history or on a companion's SSRC, and not speak
                 // in its place.
+                let ssrc = Fixed(header).ssrc();
                 if ssrc == bound.info.ssrc && !bound.access.transforms() {
                     return Err(Error::Denied);
                 }
@@ -138,8 +142,16 @@ impl Guest {
                     .and_then(|history| history.lookup(from.sequence_number))
                     .ok_or(Error::NotInHistory)?;
                 let mut emitted = kept.clone();
-                emitted.replace_header(header);
-                emitted.put_before_payload(&from.prefix);
+                if !own_header {
+                    emitted.replace_header(header);
+                }
+                if !from.prefix.is_empty() {
+                    emitted.put_before_payload(&from.prefix);
+                }
+                // What the peer sent came when it came; what is sent to it is sent now.
+                if bound.local {
+                    emitted.time = self.call.now;
+                }
                 emitted
             }
         };

@@ -346,16 +346,22 @@ impl Instance {
         Ok(answer.map(Into::into))
     }
 
+    /// Tells the plugin that a stream ends. The stream is kept until [`forget_stream`](Self::forget_stream), so that what
+    /// the plugin emits of it last finds it.
     pub(crate) fn unbind_stream(&mut self, now: Instant, handle: u32) -> Result<(), Fault> {
-        let Some(bound) = self.store.data_mut().streams.remove(handle) else { return Ok(()) };
-        let resource = self.resource(bound.seat)?;
+        let Some(bound) = self.store.data().streams.get(handle) else { return Ok(()) };
+        let (resource, local) = (self.resource(bound.seat)?, bound.local);
         self.call(now, |store, exports| {
             let guest = exports.sandbar_interceptor_member().interceptor();
-            match bound.local {
+            match local {
                 true => guest.call_unbind_local_stream(store, resource, handle),
                 false => guest.call_unbind_remote_stream(store, resource, handle),
             }
         })
+    }
+
+    pub(crate) fn forget_stream(&mut self, handle: u32) {
+        self.store.data_mut().streams.remove(handle);
     }
 
     pub(crate) fn save(&mut self, now: Instant, seat: u32) -> Result<Option<Vec<u8>>, Fault> {

@@ -242,6 +242,7 @@ impl Shard {
         };
         if binding.access.sees_media() && !spec.plugin.reads_media() {
             instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
+            instance.forget_stream(handle);
             return Err(refused("it binds whole packets, and read-media is not what it wants or is not granted"));
         }
         let binding = Binding { history: binding.history.min(spec.limits.history), ..binding };
@@ -380,7 +381,9 @@ impl Shard {
     pub(crate) fn end_stream(&mut self, now: Instant, stream: StreamId) {
         let Some(known) = self.streams.get(stream) else { return };
         let (id, local, members) = (known.session, known.local, known.hops.len());
+        // Who is nearer to where the packets go is told later: what others still let go passes it.
         for index in 0..members {
+            let index = if local { members - 1 - index } else { index };
             let Some(hop) = self.streams.get(stream).and_then(|stream| stream.hops.get(index)).copied() else {
                 continue;
             };
@@ -389,7 +392,13 @@ impl Shard {
                 let owner = Owner { session: id, member: member.number };
                 self.flush(now, hop.instance);
                 match self.instances.get_mut(hop.instance).map(|instance| instance.unbind_stream(now, hop.handle)) {
-                    Some(Ok(())) => self.absorb(now, hop.instance),
+                    Some(Ok(())) => {
+                        self.absorb(now, hop.instance);
+                        if let Some(instance) = self.instances.get_mut(hop.instance) {
+                            instance.forget_stream(hop.handle);
+                        }
+                        self.drain_emitted(now);
+                    }
                     Some(Err(fault)) => self.fail(now, hop.instance, fault, Some(owner), None),
                     None => {}
                 }

@@ -135,8 +135,9 @@ impl Context {
 
     /// Sends an RTP packet of the plugin's own: it passes the plugins still ahead, towards the wire for a local stream and
     /// towards the application for a remote one. `header` is a whole RTP header; the padding that its P bit announces is
-    /// part of the payload. A packet released from the history keeps its attributes and time, and `attributes` are added.
-    /// Bytes on a remote stream's own SSRC did not arrive, and are marked [`repaired`](crate::RtpPacket::repaired).
+    /// part of the payload. A packet released from the history keeps its attributes, and `attributes` are added; of a
+    /// remote stream it also keeps the time at which it arrived. Bytes on a remote stream's own SSRC did not arrive, and
+    /// are marked [`repaired`](crate::RtpPacket::repaired).
     ///
     /// The plugin must want `emit_rtp`.
     ///
@@ -151,6 +152,22 @@ impl Context {
     ) -> Result<(), EmitError> {
         self.flush();
         host::emit_rtp(stream, header, payload, attributes)
+    }
+
+    /// Lets a packet go on that was held: one of the stream's history, with the header that it has. `attributes` are added
+    /// to its own.
+    ///
+    /// The plugin must want `emit_rtp`.
+    ///
+    /// # Errors
+    /// See [`EmitError`]; then nothing was sent.
+    pub fn release_rtp(
+        &mut self,
+        stream: StreamId,
+        sequence_number: u16,
+        attributes: &[Attribute],
+    ) -> Result<(), EmitError> {
+        self.emit_rtp(stream, &[], Payload::History { sequence_number, prefix: &[] }, attributes)
     }
 
     /// Sends RTCP of the plugin's own to the peer: one or more RTCP packets, back to back. The host merges what one tick

@@ -17,6 +17,7 @@ use crate::stream::{StreamId, StreamInfo};
 /// | see or change the peer's reports and feedback | [`bind_rtcp_reader`](Self::bind_rtcp_reader) and [`read_rtcp`](Self::read_rtcp) |
 /// | see or change our own | [`bind_rtcp_writer`](Self::bind_rtcp_writer) and [`write_rtcp`](Self::write_rtcp) |
 /// | send packets of its own | [`Context::emit_rtp`], [`Context::emit_rtcp`] |
+/// | hold packets and let them go later | [`Outcome::Drop`] and [`Context::release_rtp`] |
 /// | do something later or again | [`Context::wake_at`] and [`handle_timeout`](Self::handle_timeout) |
 /// | answer the application | [`control`](Self::control) |
 /// | tell the application | [`Context::publish`], [`Context::count`], [`Context::gauge`] |
@@ -86,10 +87,11 @@ pub trait Interceptor: Sized + 'static {
         Ok(Binding::PASS)
     }
 
-    /// The stream ends; its timer and history are gone.
+    /// The stream ends, and its timer and history with it. What is emitted of it here, such as packets that were held,
+    /// still goes out.
     fn unbind_local_stream(&mut self, cx: &mut Context, stream: StreamId) {}
 
-    /// The stream ends; its timer and history are gone.
+    /// As [`unbind_local_stream`](Self::unbind_local_stream).
     fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {}
 
     /// Per packet from the peer, of streams bound with `observe` or `transform`.

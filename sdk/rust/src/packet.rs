@@ -19,7 +19,7 @@ pub enum Outcome {
     /// It goes on with these bytes in place of those shown: a header (view `Headers`: the payload stays as it is), a
     /// whole packet, or a whole compound. Without bytes, it is dropped.
     Replace(Vec<u8>),
-    /// It ends here.
+    /// It ends here, unless it is held: in the stream's history, from which it can be let go later.
     Drop,
     /// Whole packets in its place, in this order. RTP packets count as emitted, so the plugin must want `emit_rtp`; RTCP
     /// packets are joined into one compound.
@@ -66,7 +66,8 @@ impl<'a> RtpPacket<'a> {
         self.stream
     }
 
-    /// When it entered the host, which for an observer is before now.
+    /// When it entered the host, or a plugin emitted it; for an observer that is before now. What is released from the
+    /// history of a remote stream keeps the time at which it arrived.
     #[inline]
     pub fn time(&self) -> Instant {
         self.facts.time

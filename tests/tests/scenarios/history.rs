@@ -40,6 +40,21 @@ fn what_is_held_is_let_go_later_as_it_came_and_without_a_copy() {
 }
 
 #[test]
+fn what_is_let_go_to_the_wire_is_sent_when_it_is_let_go() {
+    let mut source = Source::video(7);
+    let watching = puppet(json!({ "access": "observe" }));
+    let (mut world, peer) = speaker([watching, puppet(json!({ "history": 64, "packets": "hold" }))], &source);
+    world.send(peer, source.packets(3));
+    world.run_for(Duration::from_secs(1));
+    let now = world.now().as_nanos();
+    let answers = release(&mut world, peer, 1, (0..3).map(|index| source.sequence_number(index)));
+    assert_eq!(answers, ["ok", "ok", "ok"]);
+    let written = crate::seen(&mut world, peer, 0)["written"].clone();
+    let times: Vec<_> = written.as_array().expect("packets").iter().map(|packet| packet[1].clone()).collect();
+    assert_eq!(times, [now, now, now]);
+}
+
+#[test]
 fn it_keeps_as_many_as_were_asked_for_and_the_operator_allows() {
     for (asked, allowed, kept) in [(16, 8192, 16), (64, 20, 20)] {
         let mut source = Source::video(7);
@@ -49,9 +64,9 @@ fn it_keeps_as_many_as_were_asked_for_and_the_operator_allows() {
         world.receive(peer, source.packets(100));
         let numbers: Vec<_> = (0..100).map(|index| source.sequence_number(index)).collect();
         let answers = release(&mut world, peer, 0, numbers);
-        let gone = answers.iter().filter(|answer| *answer == "gone").count();
+        let gone = answers.iter().filter(|answer| *answer == "NotInHistory").count();
         assert_eq!(gone, 100 - kept, "{asked} of {allowed}");
-        assert!(answers[..gone].iter().all(|answer| answer == "gone"), "the oldest go first");
+        assert!(answers[..gone].iter().all(|answer| answer == "NotInHistory"), "the oldest go first");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandbar_host::{Event, Kind, MemberSpec};
-use sandbar_tests::media::{Source, Verdict, control};
+use sandbar_tests::media::{Judge, Source, Verdict, control};
 use sandbar_tests::peers::World;
 use serde_json::{Value, json};
 
@@ -102,6 +102,40 @@ fn what_a_plugin_emits_when_it_is_closed_still_goes_out() {
             // The streams of a session that closes have ended before its plugins.
             assert_eq!(world.peer(peer).sent(Kind::Rtp).count(), 1);
         }
+    }
+}
+
+#[test]
+fn what_is_held_of_a_stream_still_goes_out_when_the_stream_ends() {
+    // Held in the middle of a chain: what is let go still passes those ahead, which are told of the end later.
+    for (local, close) in [(true, false), (true, true), (false, false), (false, true)] {
+        let mut source = Source::video(7);
+        let numbers = (0..5).map(|index| source.sequence_number(index));
+        let release: Vec<_> =
+            numbers.map(|number| json!({ "do": "release", "ssrc": 7, "sequence_number": number })).collect();
+        let mark = |id: u8| puppet(json!({ "packets": { "extend": [id, [1, 2, 3]] } }));
+        let holder = puppet(json!({ "history": 16, "packets": "hold", "on_unbind": release }));
+        let mut world = World::new(1);
+        let peer = world.open(session([mark(3), holder, mark(4)]));
+        let stream = if local { world.bind_local(peer, source.info()) } else { world.bind_remote(peer, source.info()) };
+        let packets = source.packets(5);
+        if local {
+            world.send(peer, packets)
+        } else {
+            world.receive(peer, packets)
+        }
+        assert_eq!((world.peer(peer).delivered.len(), world.peer(peer).sent.len()), (0, 0));
+        world.with(
+            peer,
+            |shard, now, session| {
+                if close { shard.close_session(now, session) } else { shard.unbind_stream(now, stream) }
+            },
+        );
+        let out = if local { crate::sent(&world, peer) } else { delivered(&world, peer) };
+        let out: Vec<_> = out.into_iter().filter(|bytes| Kind::of(bytes) == Kind::Rtp).collect();
+        assert_eq!(Judge::all(&source, &out).verdict(5), Verdict::perfect(5), "{local} {close}");
+        assert!(out.iter().all(|bytes| bytes.len() == 1012 + 12), "each has both marks");
+        assert_eq!(faults(&world), []);
     }
 }
 

@@ -205,6 +205,15 @@ impl World {
     ) -> Result<(), EmitError> {
         let mtu = usize::from(self.setup.mtu);
         let stream = self.stream(id).ok_or(EmitError::Unknown)?;
+        // One of the history may go with the header that it has.
+        let own = match payload {
+            Payload::History { sequence_number, .. } if header.is_empty() => {
+                let kept = stream.history.lookup(sequence_number).ok_or(EmitError::NotInHistory)?;
+                Some(kept.header.clone())
+            }
+            _ => None,
+        };
+        let header = own.as_deref().unwrap_or(header);
         let parsed = Header::parse(header).map_err(|error| EmitError::Malformed(error.to_string()))?;
         if parsed.len() != header.len() {
             return Err(EmitError::Malformed("bytes behind the RTP header".to_owned()));

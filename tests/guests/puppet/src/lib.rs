@@ -30,6 +30,8 @@ struct Config {
     refuse: String,
     /// Commands for when it is created or restored.
     on_create: Vec<Command>,
+    /// Commands for when a stream is unbound.
+    on_unbind: Vec<Command>,
     /// Commands for when it is closed.
     on_close: Vec<Command>,
     /// Commands for each packet that is read, before what becomes of it.
@@ -81,7 +83,7 @@ enum Command {
         #[serde(default)]
         attribute: Option<(String, String)>,
     },
-    /// A packet of the history as it was, with its own header.
+    /// A packet of the history as it was.
     Release {
         ssrc: u32,
         sequence_number: u16,
@@ -184,10 +186,7 @@ impl Puppet {
                 return answer(cx.emit_rtp(self.stream(ssrc), &header, payload, &attributes));
             }
             Command::Release { ssrc, sequence_number } => {
-                let stream = self.stream(ssrc);
-                let Some(entry) = cx.history(stream, sequence_number) else { return json!("gone") };
-                let payload = Payload::History { sequence_number, prefix: &[] };
-                return answer(cx.emit_rtp(stream, &entry.header, payload, &[]));
+                return answer(cx.release_rtp(self.stream(ssrc), sequence_number, &[]));
             }
             Command::EmitRtcp { packets } => return answer(cx.emit_rtcp(&packets)),
             Command::Lookup { ssrc, sequence_number } => {
@@ -238,10 +237,13 @@ impl Puppet {
         Ok(Binding { access, history: self.config.history, unbound: self.config.unbound })
     }
 
-    fn unbind(&mut self, stream: StreamId) {
+    fn unbind(&mut self, cx: &mut Context, stream: StreamId) {
         if let Some(ssrc) = self.ssrc(stream) {
             // Its id stays known: what the host says to who uses it is a scenario's question.
             self.seen.unbound.push(ssrc);
+        }
+        for command in self.config.on_unbind.clone() {
+            self.execute(cx, command);
         }
     }
 
@@ -357,12 +359,12 @@ impl Interceptor for Puppet {
         self.bind(stream, info)
     }
 
-    fn unbind_local_stream(&mut self, _cx: &mut Context, stream: StreamId) {
-        self.unbind(stream);
+    fn unbind_local_stream(&mut self, cx: &mut Context, stream: StreamId) {
+        self.unbind(cx, stream);
     }
 
-    fn unbind_remote_stream(&mut self, _cx: &mut Context, stream: StreamId) {
-        self.unbind(stream);
+    fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {
+        self.unbind(cx, stream);
     }
 
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
