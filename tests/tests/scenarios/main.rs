@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds the host to |
 //! | --- | --- |
-//! | `empty_chain`, `repair`, `lanes`, `determinism`, `chaos` | packets arrive as they should |
+//! | `empty_chain`, `repair`, `congestion`, `lanes`, `determinism`, `chaos` | packets arrive as they should |
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
 //! | `privacy`, `emission`, `history`, `attributes` | what a plugin may see, send, keep and say of packets |
@@ -12,6 +12,7 @@
 
 mod attributes;
 mod chaos;
+mod congestion;
 mod control;
 mod determinism;
 mod emission;
