@@ -9,11 +9,13 @@ use sandbar_harness::{ComponentHarness, Drive, Setup, load};
 use sandbar_plugin_audio_level::{AudioLevel, URI as AUDIO_LEVEL};
 use sandbar_plugin_flexfec_decoder::FlexfecDecoder;
 use sandbar_plugin_flexfec_encoder::FlexfecEncoder;
+use sandbar_plugin_gcc::Gcc;
 use sandbar_plugin_interval_pli::IntervalPli;
 use sandbar_plugin_jitter_buffer::JitterBuffer;
 use sandbar_plugin_nack_generator::NackGenerator;
 use sandbar_plugin_nack_responder::NackResponder;
 use sandbar_plugin_noop::Noop;
+use sandbar_plugin_pacer::Pacer;
 use sandbar_plugin_packet_counter::PacketCounter;
 use sandbar_plugin_packet_dump::PacketDump;
 use sandbar_plugin_red_decoder::RedDecoder;
@@ -21,6 +23,7 @@ use sandbar_plugin_red_encoder::RedEncoder;
 use sandbar_plugin_report_receiver::ReportReceiver;
 use sandbar_plugin_report_sender::ReportSender;
 use sandbar_plugin_rfc8888::Rfc8888;
+use sandbar_plugin_rtpfb::Rtpfb;
 use sandbar_plugin_stats::Stats;
 use sandbar_plugin_twcc_header_extension::{TwccHeaderExtension, URI};
 use sandbar_plugin_twcc_sender::TwccSender;
@@ -28,7 +31,7 @@ use sandbar_plugins::by_name;
 use sandbar_sdk::testing::{Feed, Harness, Packet};
 use sandbar_sdk::{
     HeaderBuf, Instant, Level, Plugin, Refusal, RtcpFeedback, RtcpParts, RtpHeaderExtension, StreamId, StreamInfo,
-    Wants,
+    Value, Wants,
 };
 
 const SSRC: u32 = 0x1111;
@@ -105,7 +108,7 @@ impl Seen {
 }
 
 /// What is compared of all plugins; nobody counts the last.
-const METRICS: [&str; 21] = [
+const METRICS: [&str; 25] = [
     "requested",
     "recovered",
     "abandoned",
@@ -126,6 +129,10 @@ const METRICS: [&str; 21] = [
     "left_plain",
     "lost",
     "depth",
+    "held",
+    "overflow",
+    "arrived",
+    "unknown",
     "no_such",
 ];
 
@@ -542,6 +549,70 @@ fn interval_pli_asks_for_key_frames_at_the_same_times() {
     assert_eq!((seen.rtcp.len(), seen.count("requests")), (8, 8));
 }
 
+/// What became of 30 transport-wide numbers from `first` on: they arrived a quarter of a millisecond apart.
+fn arrived(first: u8) -> Vec<u8> {
+    let mut feedback = vec![0x8f, 205, 0, 12, 0, 0, 0, 9, 0, 0, 0x11, 0x11, 0, first, 0, 30, 0, 0, 3, 0, 0x20, 30];
+    feedback.resize(52, 1);
+    feedback
+}
+
+#[test]
+fn rtpfb_reports_the_same() {
+    let seen = both::<Rtpfb>("{}", |harness| {
+        send(harness, &video(), 60);
+        harness.advance(ms(1_000));
+        assert_eq!(harness.session_attribute("rtpfb.unanswered_ms"), Some(Value::Integer(1_000)));
+        let mut on = harness.read_rtcp(arrived(0).into());
+        on.extend(harness.read_rtcp([arrived(15), arrived(90)].concat().into()));
+        assert_eq!(harness.session_attribute("rtpfb.unanswered_ms"), None);
+        on
+    });
+    let reports = seen.on.iter().map(|packet| match packet.attribute("rtpfb.report") {
+        Some(Value::Bytes(report)) => u16::from_le_bytes([report[2], report[3]]),
+        other => panic!("{other:?}"),
+    });
+    // Every third number was sent; those from 15 to 29 are told twice.
+    assert_eq!(reports.collect::<Vec<_>>(), [10, 5 + 10]);
+}
+
+#[test]
+fn gcc_says_the_same() {
+    let video = StreamInfo {
+        rtcp_feedback: vec![RtcpFeedback { kind: "transport-cc".into(), parameter: String::new() }],
+        ..video()
+    };
+    let seen = both::<Gcc>("{}", |harness| {
+        assert_eq!(harness.session_attribute("gcc.target_bitrate"), Some(Value::Integer(300_000)));
+        assert_eq!(harness.session_attribute("gcc.probes"), None);
+        harness.bind_local_stream(&video).unwrap();
+        let Some(Value::Bytes(probes)) = harness.session_attribute("gcc.probes") else { panic!("probes") };
+        assert_eq!(probes.len(), 25);
+        assert!(harness.control("").unwrap().contains("300000"));
+        harness.read_rtcp(arrived(0).into())
+    });
+    assert_eq!((seen.published.len(), seen.logs.len(), seen.on.len()), (1, 1, 1));
+}
+
+#[test]
+fn pacer_holds_and_lets_go_the_same() {
+    let seen = both::<Pacer>(r#"{"bitrate": 100000, "factor": 1, "queue_packets": 32}"#, |harness| {
+        let mut on = send(harness, &video(), 100);
+        harness.set_session_attribute("gcc.target_bitrate", Some(Value::Integer(50_000)));
+        let second = harness.bind_local_stream(&StreamInfo { ssrc: 6, ssrc_retransmission: None, ..video() }).unwrap();
+        for n in 0..50 {
+            on.extend(harness.write(second, sandbar_sdk::testing::packet(6, n, &[0; 60]).into()));
+        }
+        harness.advance(ms(100));
+        harness.unbind_stream(second);
+        harness.advance(ms(5_000));
+        on
+    });
+    let media = || seen.on.iter().chain(&seen.rtp).filter(|packet| packet.bytes[1] & 0x7f == 96);
+    let of = |ssrc| media().filter(|packet| packet.header().ssrc() == ssrc).count();
+    assert_eq!((of(SSRC), of(6)), (100, 50));
+    assert!(seen.rtp.len() > 50);
+}
+
 #[test]
 fn a_wrong_option_is_refused_in_the_same_words() {
     fn refused<T: Plugin>() {
@@ -551,18 +622,21 @@ fn a_wrong_option_is_refused_in_the_same_words() {
         assert_eq!(ComponentHarness::with(setup(), &component::<T>(), config).err(), Some(native));
     }
     refused::<AudioLevel>();
-    refused::<IntervalPli>();
     refused::<FlexfecDecoder>();
     refused::<FlexfecEncoder>();
+    refused::<Gcc>();
+    refused::<IntervalPli>();
     refused::<JitterBuffer>();
     refused::<NackGenerator>();
     refused::<NackResponder>();
+    refused::<Pacer>();
+    refused::<PacketDump>();
     refused::<RedDecoder>();
     refused::<RedEncoder>();
-    refused::<PacketDump>();
     refused::<ReportReceiver>();
     refused::<ReportSender>();
     refused::<Rfc8888>();
+    refused::<Rtpfb>();
     refused::<Stats>();
     refused::<TwccHeaderExtension>();
     refused::<TwccSender>();
