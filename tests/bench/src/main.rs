@@ -1,7 +1,7 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
-//! process and in turn.
+//! process and in turn; and how the congestion control of both does (`cc`).
 //!
-//! Both sides do the same work, and it is checked before a time is printed:
+//! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
 //! | | |
 //! | --- | --- |
@@ -14,6 +14,7 @@
 //! | output | all of it is taken after each burst, media and RTCP; RTCP as bytes, which the native chain's is made into within the time |
 //! | clock | processor time of the one thread that does all this |
 
+mod cc;
 mod chain;
 mod check;
 mod feedback;
@@ -31,10 +32,31 @@ use anyhow::Context;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(about = "What interceptor chains cost per packet, as components and natively", version)]
+#[command(
+    about = "What interceptor chains cost per packet, and how congestion control does, as components and natively",
+    version
+)]
 enum Command {
     /// The default chain, one session and many, against rtc-interceptor's native chain
     Chain(ChainArguments),
+    /// Congestion control on paths with a bottleneck, in virtual time, against rtc-interceptor's
+    Cc(CcArguments),
+}
+
+#[derive(clap::Args)]
+struct CcArguments {
+    /// Where to write the figures as JSON [default: target/bench/cc.json, unless the run is partial or quick]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run one scenario once
+    #[arg(long)]
+    quick: bool,
+    /// Runs of each scenario, with different dice
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Only scenarios with this in their name, such as lost; may be repeated
+    #[arg(long, value_name = "NAME")]
+    scenario: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -62,7 +84,32 @@ struct ChainArguments {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Chain(arguments) => run_chain(arguments),
+        Command::Cc(arguments) => run_cc(arguments),
     }
+}
+
+fn run_cc(arguments: CcArguments) -> anyhow::Result<()> {
+    let CcArguments { json, quick, seeds, scenario } = arguments;
+    let whole = scenario.is_empty() && !quick;
+    let plan = match quick {
+        true => cc::Plan { scenarios: vec!["steady".to_owned()], seeds: 1 },
+        false => cc::Plan { scenarios: scenario, seeds },
+    };
+    let report = cc::run_all(&plan)?;
+    std::io::stdout().write_all(report.table().as_bytes())?;
+    write_json(json.or_else(|| whole.then(|| PathBuf::from("target/bench/cc.json"))), || report.to_json())
+}
+
+/// Writes the figures to a file, if there is to be one, and says where.
+fn write_json(path: Option<PathBuf>, document: impl FnOnce() -> serde_json::Result<String>) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let written = path.display();
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    std::fs::write(&path, document()? + "\n").with_context(|| format!("cannot write {written}"))?;
+    writeln!(std::io::stdout(), "{written}")?;
+    Ok(())
 }
 
 fn run_chain(arguments: ChainArguments) -> anyhow::Result<()> {
@@ -71,14 +118,6 @@ fn run_chain(arguments: ChainArguments) -> anyhow::Result<()> {
     let samples = if quick { 1 } else { usize::from(samples) };
     let report = chain::run(&chain::Plan { quick, samples, rows: row, sides: side, chain })?;
     std::io::stdout().write_all(report.table().as_bytes())?;
-    if let Some(path) = json.or_else(|| whole.then(|| PathBuf::from("target/bench/chain.json"))) {
-        let written = path.display();
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        }
-        let document = serde_json::to_string_pretty(&report.to_json())?;
-        std::fs::write(&path, document + "\n").with_context(|| format!("cannot write {written}"))?;
-        writeln!(std::io::stdout(), "{written}")?;
-    }
-    Ok(())
+    let path = json.or_else(|| whole.then(|| PathBuf::from("target/bench/chain.json")));
+    write_json(path, || serde_json::to_string_pretty(&report.to_json()))
 }

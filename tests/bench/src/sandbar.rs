@@ -54,6 +54,15 @@ impl Plugins {
         Ok(Self { batched, typed })
     }
 
+    /// One of the chain's plugins, in the batched lane.
+    ///
+    /// # Panics
+    /// If it is not of the chain.
+    pub(crate) fn named(&self, name: &str) -> Plugin {
+        let plugin = self.batched.iter().find(|plugin| plugin.name() == name);
+        plugin.unwrap_or_else(|| panic!("{name} is not of the chain")).clone()
+    }
+
     /// A side with the chain in the batched lane.
     pub(crate) fn batched(&self, load: Load) -> anyhow::Result<Sandbar> {
         Sandbar::new(&self.batched, load)

@@ -11,3 +11,13 @@ fn every_row_runs_and_its_checks_pass() {
         assert!(table.contains(row), "no {row} in\n{table}");
     }
 }
+
+#[test]
+fn congestion_control_runs_on_both_sides() {
+    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["cc", "--quick"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let table = String::from_utf8_lossy(&run.stdout);
+    for side in ["sandbar", "rtc-interceptor"] {
+        assert!(table.lines().any(|line| line.contains(side) && line.contains(" ms")), "no {side} in\n{table}");
+    }
+}

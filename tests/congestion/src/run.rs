@@ -5,6 +5,9 @@ use crate::path::{Path, Profile, Served};
 use crate::receiver::Receiver;
 use crate::{MILLISECOND, SECOND, Sender};
 
+/// Rounds at one time after which a run is stuck.
+const STUCK: usize = 100_000;
+
 /// One that sends over the path.
 struct Flow<'a> {
     sender: Box<dyn Sender + 'a>,
@@ -75,7 +78,7 @@ pub fn run<'a>(scenario: &Scenario, seed: u64, mut make: impl FnMut(u64) -> Box<
         .collect();
     let mut served: Vec<Served> = Vec::new();
     let mut arrived = 0u64;
-    let mut now = 0;
+    let (mut now, mut rounds) = (0, 0);
     loop {
         let next = flows.iter().flat_map(|flow| {
             let feedback = flow.feedback.first().map(|(at, _)| *at);
@@ -85,6 +88,8 @@ pub fn run<'a>(scenario: &Scenario, seed: u64, mut make: impl FnMut(u64) -> Box<
         else {
             break;
         };
+        rounds = if next > now { 0 } else { rounds + 1 };
+        assert!(rounds < STUCK, "time stands still at {now} ns");
         now = next.max(now);
         path.handle_timeout(now);
         while let Some(arrival) = path.receive(now) {
