@@ -57,7 +57,7 @@ fn feed_back(harness: &mut Harness<Gcc>, rate: f64, capacity: f64, lost: usize, 
     let (mut free, mut sent, mut at) = (queue, 0, 0);
     for n in 0..packets as i64 {
         free = free.max(n * apart) + takes;
-        let gone = lost != 0 && n as usize % lost == 0;
+        let gone = lost != 0 && (n as usize).is_multiple_of(lost);
         report.push(if gone { 0 } else { 0b101 });
         varint(1200, &mut report);
         varint(2 * (n * apart - sent) as u64, &mut report);
