@@ -166,7 +166,7 @@ mod tests {
         let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         while !bytes.is_empty() {
             let length = word(bytes, 4) as usize;
-            assert!(length % 4 == 0 && word(bytes, length - 4) as usize == length);
+            assert!(length.is_multiple_of(4) && word(bytes, length - 4) as usize == length);
             found.push((word(bytes, 0), &bytes[8..length - 4]));
             bytes = &bytes[length..];
         }

@@ -158,11 +158,11 @@ mod tests {
         assert_eq!(usize::from(u16::from_le_bytes([out[2], out[3]])), written);
         // The largest entries there can be still fit.
         let extreme = |n: u64| Entry {
-            sent: if n % 2 == 0 { 0 } else { u64::MAX / 2 },
+            sent: if n.is_multiple_of(2) { 0 } else { u64::MAX / 2 },
             size: u16::MAX - n as u16,
             arrived: true,
             was_lost: true,
-            at: Some(if n % 2 == 0 { i64::MIN } else { i64::MAX }),
+            at: Some(if n.is_multiple_of(2) { i64::MIN } else { i64::MAX }),
             probe: u32::MAX,
         };
         let entries: Vec<_> = (0..2000).map(extreme).collect();
