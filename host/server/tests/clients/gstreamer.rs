@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::link::Link;
 use crate::program::{Program, Relay, decode, installed, member, port_pair};
@@ -81,6 +82,15 @@ fn what_a_lossy_network_takes_from_gstreamer_comes_back_by_nack_and_rtx() {
         publisher_rtcp = publisher + 1,
     )));
     sending.finish();
+    // What was lost last is asked for when its time has come, and no packet after it tells that it is missing.
+    let answered = || {
+        let [lost, answers] = [&network.counts.lost, &network.counts.retransmissions];
+        answers.load(Ordering::Relaxed) >= lost.load(Ordering::Relaxed)
+    };
+    let patience = Instant::now() + Duration::from_secs(3);
+    while !answered() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     receiving.signal("-INT");
     receiving.finish();
     let report = running.stop();
