@@ -595,7 +595,7 @@ fn gcc_says_the_same() {
 
 #[test]
 fn pacer_holds_and_lets_go_the_same() {
-    let seen = both::<Pacer>(r#"{"bitrate": 100000, "factor": 1, "queue_packets": 32}"#, |harness| {
+    let seen = both::<Pacer>(r#"{"bitrate": 40000, "factor": 1, "queue_packets": 32}"#, |harness| {
         let mut on = send(harness, &video(), 100);
         harness.set_session_attribute("gcc.target_bitrate", Some(Value::Integer(50_000)));
         let second = harness.bind_local_stream(&StreamInfo { ssrc: 6, ssrc_retransmission: None, ..video() }).unwrap();
