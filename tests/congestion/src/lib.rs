@@ -40,6 +40,16 @@ pub const RTX_PAYLOAD_TYPE: u8 = 97;
 /// See [`SSRC`].
 pub const CLOCK_RATE: u32 = 90_000;
 
+/// How a peer tells what has arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Feedback {
+    /// By transport-wide number.
+    #[default]
+    TransportWide,
+    /// By SSRC and sequence number.
+    Rfc8888,
+}
+
 /// What sends one stream of media and is told of its fate.
 pub trait Sender {
     /// Takes a frame's packets, as they are on the wire but for what the sender adds.

@@ -9,20 +9,25 @@ use sandbar_plugin_twcc_header_extension::TwccHeaderExtension;
 use sandbar_sdk::testing::{Feed, Harness, Packet, Setup};
 use sandbar_sdk::{Instant, Interceptor, RtcpFeedback, RtpHeaderExtension, StreamId, StreamInfo, Value};
 
-use crate::{CLOCK_RATE, EXTENSION_ID, PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, RTX_SSRC, SSRC, Sender, TRANSPORT_CC};
+use crate::{CLOCK_RATE, EXTENSION_ID, Feedback, PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, RTX_SSRC, SSRC, Sender, TRANSPORT_CC};
 
-/// The stream of a flow, with everything negotiated.
-pub fn info() -> StreamInfo {
+/// The stream of a flow, with its feedback negotiated.
+pub fn info(feedback: Feedback) -> StreamInfo {
+    let extension = RtpHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: EXTENSION_ID };
+    let (extensions, kind, parameter) = match feedback {
+        Feedback::TransportWide => (vec![extension], "transport-cc", ""),
+        Feedback::Rfc8888 => (Vec::new(), "ack", "ccfb"),
+    };
     StreamInfo {
         id: "video".to_owned(),
         ssrc: SSRC,
         ssrc_retransmission: Some(RTX_SSRC),
         payload_type: PAYLOAD_TYPE,
         payload_type_retransmission: Some(RTX_PAYLOAD_TYPE),
-        rtp_header_extensions: vec![RtpHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: EXTENSION_ID }],
+        rtp_header_extensions: extensions,
         mime_type: "video/VP8".to_owned(),
         clock_rate: CLOCK_RATE,
-        rtcp_feedback: vec![RtcpFeedback { kind: "transport-cc".to_owned(), parameter: String::new() }],
+        rtcp_feedback: vec![RtcpFeedback { kind: kind.to_owned(), parameter: parameter.to_owned() }],
         ..StreamInfo::default()
     }
 }
@@ -33,10 +38,10 @@ struct Member<T: Interceptor> {
 }
 
 impl<T: Interceptor> Member<T> {
-    fn new(config: &str, start: u64) -> Self {
+    fn new(config: &str, start: u64, feedback: Feedback) -> Self {
         let setup = Setup { start: Instant::from_nanos(start), ..Setup::default() };
         let mut harness = Harness::with(setup, config).unwrap_or_else(|refusal| panic!("{refusal}"));
-        let stream = harness.bind_local_stream(&info()).unwrap_or_else(|refusal| panic!("{refusal}"));
+        let stream = harness.bind_local_stream(&info(feedback)).unwrap_or_else(|refusal| panic!("{refusal}"));
         Member { harness, stream }
     }
 
@@ -70,11 +75,19 @@ impl Native {
     /// # Panics
     /// If a configuration is wrong.
     pub fn new(start: u64, estimator: &str, pacer: &str) -> Self {
+        Native::with(start, estimator, pacer, Feedback::TransportWide)
+    }
+
+    /// The same with another feedback.
+    ///
+    /// # Panics
+    /// If a configuration is wrong.
+    pub fn with(start: u64, estimator: &str, pacer: &str, feedback: Feedback) -> Self {
         let mut chain = Native {
-            history: Member::new("{}", start),
-            numbering: Member::new("{}", start),
-            estimator: Member::new(estimator, start),
-            pacer: Member::new(pacer, start),
+            history: Member::new("{}", start, feedback),
+            numbering: Member::new("{}", start, feedback),
+            estimator: Member::new(estimator, start, feedback),
+            pacer: Member::new(pacer, start, feedback),
             wire: VecDeque::new(),
             published: Vec::new(),
         };

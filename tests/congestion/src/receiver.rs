@@ -1,43 +1,64 @@
-//! The peer: tells when packets arrived, as Sandbar's own plugin `twcc-sender` does.
+//! The peer: tells when packets arrived, as Sandbar's own plugins `twcc-sender` and `rfc8888` do.
 
+use sandbar_plugin_rfc8888::Rfc8888;
 use sandbar_plugin_twcc_sender::TwccSender;
-use sandbar_sdk::testing::{Feed, Harness, Setup};
-use sandbar_sdk::{Instant, StreamId};
+use sandbar_sdk::testing::{Drive, Feed, Harness, Setup};
+use sandbar_sdk::{Instant, Interceptor, StreamId};
 
+use crate::Feedback;
 use crate::native::info;
 
 /// One flow's peer.
 pub struct Receiver {
-    feedback: Harness<TwccSender>,
+    plugin: Box<dyn Plugin>,
     stream: StreamId,
 }
 
+/// A plugin and when it has to be woken.
+trait Plugin: Drive {
+    fn due(&self) -> Option<Instant>;
+}
+
+impl<T: Interceptor> Plugin for Harness<T> {
+    fn due(&self) -> Option<Instant> {
+        self.next_timeout()
+    }
+}
+
 impl Receiver {
-    /// A peer that gives feedback each 100 ms, the plugin's default, unless configured otherwise.
+    /// A peer that gives feedback each 100 ms, the plugins' default.
     ///
     /// # Panics
-    /// If the configuration is wrong.
-    pub fn new(config: &str) -> Self {
+    /// If the plugin refuses.
+    pub fn new(feedback: Feedback) -> Self {
         let setup = Setup { start: Instant::ZERO, ..Setup::default() };
-        let mut feedback = Harness::with(setup, config).unwrap_or_else(|refusal| panic!("{refusal}"));
-        let stream = feedback.bind_remote_stream(&info()).unwrap_or_else(|refusal| panic!("{refusal}"));
-        Receiver { feedback, stream }
+        let made = match feedback {
+            Feedback::TransportWide => {
+                Harness::<TwccSender>::with(setup, "{}").map(|plugin| Box::new(plugin) as Box<dyn Plugin>)
+            }
+            Feedback::Rfc8888 => {
+                Harness::<Rfc8888>::with(setup, "{}").map(|plugin| Box::new(plugin) as Box<dyn Plugin>)
+            }
+        };
+        let mut plugin = made.unwrap_or_else(|refusal| panic!("{refusal}"));
+        let stream = plugin.bind_remote_stream(&info(feedback)).unwrap_or_else(|refusal| panic!("{refusal}"));
+        Receiver { plugin, stream }
     }
 
     /// A packet arrives.
     pub fn receive(&mut self, now: u64, packet: Vec<u8>) {
-        self.feedback.advance_to(Instant::from_nanos(now));
-        self.feedback.read(self.stream, Feed::new(packet));
+        self.plugin.advance_to(Instant::from_nanos(now));
+        self.plugin.read(self.stream, Feed::new(packet));
     }
 
     /// When [`poll_feedback`](Self::poll_feedback) has something next.
     pub fn poll_timeout(&self) -> Option<u64> {
-        self.feedback.next_timeout().map(Instant::as_nanos)
+        self.plugin.due().map(Instant::as_nanos)
     }
 
     /// The RTCP that is sent by now.
     pub fn poll_feedback(&mut self, now: u64) -> Vec<Vec<u8>> {
-        self.feedback.advance_to(Instant::from_nanos(now));
-        self.feedback.emitted_rtcp().into_iter().map(|packet| packet.bytes).collect()
+        self.plugin.advance_to(Instant::from_nanos(now));
+        self.plugin.emitted_rtcp().into_iter().map(|packet| packet.bytes).collect()
     }
 }

@@ -3,7 +3,7 @@
 use crate::encoder::Encoder;
 use crate::path::{Path, Profile, Served};
 use crate::receiver::Receiver;
-use crate::{MILLISECOND, SECOND, Sender};
+use crate::{Feedback, MILLISECOND, SECOND, Sender};
 
 /// Rounds at one time after which a run is stuck.
 const STUCK: usize = 100_000;
@@ -36,6 +36,8 @@ pub struct Scenario {
     pub encoder: Vec<(u64, f64)>,
     /// Since when the time to converge counts.
     pub converges_from: u64,
+    /// What the peers give.
+    pub feedback: Feedback,
 }
 
 /// What was measured.
@@ -71,7 +73,7 @@ pub fn run<'a>(scenario: &Scenario, seed: u64, mut make: impl FnMut(u64) -> Box<
         .map(|(n, begins)| Flow {
             sender: make(*begins),
             encoder: Encoder::new(seed * 1000 + n as u64, *begins),
-            receiver: Receiver::new("{}"),
+            receiver: Receiver::new(scenario.feedback),
             feedback: Vec::new(),
             targets: Vec::new(),
         })

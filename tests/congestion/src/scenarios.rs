@@ -2,7 +2,7 @@
 
 use crate::path::{Cross, Profile};
 use crate::run::Scenario;
-use crate::{MILLISECOND, SECOND};
+use crate::{Feedback, MILLISECOND, SECOND};
 
 fn scenario(name: &'static str, profile: Profile) -> Scenario {
     Scenario {
@@ -13,6 +13,7 @@ fn scenario(name: &'static str, profile: Profile) -> Scenario {
         measured_from: 5 * SECOND,
         encoder: Vec::new(),
         converges_from: 0,
+        feedback: Feedback::TransportWide,
     }
 }
 

@@ -2,6 +2,7 @@
 //! usually reached, so that a change which costs a few percent fails and another seed does not.
 #![allow(clippy::print_stdout, reason = "what a failed test shows")]
 
+use sandbar_congestion::Feedback;
 use sandbar_congestion::native::Native;
 use sandbar_congestion::run::{Outcome, Scenario, run};
 use sandbar_congestion::scenarios;
@@ -117,6 +118,20 @@ fn without_probes_a_path_is_found_by_growth() {
         let outcome = run(&scenarios::steady(), seed, |start| Box::new(Native::new(start, config, "{}")));
         assert!(outcome.utilisation >= 0.85, "{outcome:.3?}");
         converges(&outcome, 5.0);
+    }
+}
+
+#[test]
+fn feedback_by_rfc_8888_serves_as_well() {
+    for scenario in [scenarios::steady(), scenarios::one_in_twenty(), scenarios::step_down()] {
+        let scenario = Scenario { feedback: Feedback::Rfc8888, ..scenario };
+        for seed in SEEDS {
+            let outcome = run(&scenario, seed, |start| Box::new(Native::with(start, "{}", "{}", scenario.feedback)));
+            println!("{}, seed {seed}: {outcome:.3?}", scenario.name);
+            assert!(outcome.utilisation >= 0.8 && outcome.delay_p95 < 100.0);
+            // Padding is not reported where the peer takes retransmissions for what they bring back, so growth finds the path.
+            converges(&outcome, 10.0);
+        }
     }
 }
 

@@ -3,22 +3,22 @@
 
 use std::time::Duration;
 
-use sandbar_congestion::component::Components;
+use sandbar_congestion::component::{CHAIN, Components};
 use sandbar_congestion::native::Native;
 use sandbar_congestion::run::{Outcome, Scenario, run};
-use sandbar_congestion::scenarios;
-use sandbar_host::{Kind, MemberSpec, MemberState, Metric, StreamInfo, Value as Attribute};
+use sandbar_congestion::{SECOND, Sender, scenarios};
+use sandbar_host::{Instant, Kind, MemberSpec, MemberState, Metric, Plugin, StreamInfo, Value as Attribute};
 use sandbar_tests::media::{Judge, Source, Verdict};
 use sandbar_tests::peers::{PeerId, World};
 
 use crate::{faults, load, report, sent, session, standard};
 
+fn component(name: &str) -> Plugin {
+    load(sandbar_plugins::by_name(name).unwrap_or_else(|| panic!("no plugin is called {name}")).component)
+}
+
 fn as_components(scenario: &Scenario) -> Outcome {
-    run(scenario, 1, |start| {
-        Box::new(Components::new(start, |name| {
-            load(sandbar_plugins::by_name(name).unwrap_or_else(|| panic!("no plugin is called {name}")).component)
-        }))
-    })
+    run(scenario, 1, |start| Box::new(Components::new(start, component)))
 }
 
 #[test]
@@ -32,6 +32,60 @@ fn components_do_what_the_plugins_do_natively() {
         assert_eq!(components.rates, native.rates, "{}", scenario.name);
         assert!(components.utilisation > 0.8, "{}: {components:?}", scenario.name);
     }
+}
+
+/// A sender whose plugins are replaced in turn, one each half a second.
+struct Swapped {
+    chain: Components,
+    next: u64,
+    swaps: usize,
+}
+
+impl Swapped {
+    fn swap(&mut self, now: u64) {
+        while self.next <= now {
+            self.next += SECOND / 2;
+            let member = self.swaps % CHAIN.len();
+            self.swaps += 1;
+            let (shard, session) = self.chain.shard();
+            let replaced = shard.replace_member(Instant::from_nanos(now), session, member, standard(CHAIN[member]));
+            replaced.expect("the successor is accepted");
+        }
+    }
+}
+
+impl Sender for Swapped {
+    fn write(&mut self, now: u64, packets: Vec<Vec<u8>>) {
+        // A part of the frame is held when the next one comes.
+        self.chain.write(now, packets);
+        self.swap(now);
+    }
+    fn feedback(&mut self, now: u64, compound: &[u8]) {
+        self.chain.feedback(now, compound);
+    }
+    fn poll_timeout(&self) -> Option<u64> {
+        self.chain.poll_timeout()
+    }
+    fn handle_timeout(&mut self, now: u64) {
+        self.chain.handle_timeout(now);
+    }
+    fn poll_wire(&mut self) -> Option<Vec<u8>> {
+        self.chain.poll_wire()
+    }
+    fn target(&self) -> f64 {
+        self.chain.target()
+    }
+}
+
+#[test]
+fn a_chain_whose_plugins_are_replaced_all_the_time_goes_on_as_before() {
+    let scenario = scenarios::steady();
+    let outcome = run(&scenario, 1, |start| {
+        let chain = Components::new(start, component);
+        Box::new(Swapped { chain, next: start + SECOND / 2, swaps: 0 })
+    });
+    assert!(outcome.utilisation > 0.85 && outcome.loss < 0.001 && outcome.delay_p95 < 100.0, "{outcome:?}");
+    assert!(outcome.targets[2..].iter().all(|target| *target > 2e6), "{:?}", outcome.targets);
 }
 
 fn pacer(config: &str) -> MemberSpec {
