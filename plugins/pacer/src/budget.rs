@@ -34,11 +34,6 @@ impl Budget {
     pub(crate) fn take(&mut self, bytes: usize) {
         self.debt += bytes as f64 * 8.0;
     }
-
-    /// All is paid.
-    pub(crate) fn clear(&mut self, now: Instant) {
-        *self = Self::new(now);
-    }
 }
 
 #[cfg(test)]

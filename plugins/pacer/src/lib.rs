@@ -314,8 +314,6 @@ impl Pacer {
             self.listened = None;
             self.listen(cx, now);
         }
-        // What a probe sent was ordered, and is paid.
-        self.budget.clear(now);
     }
 
     fn pad(&mut self, cx: &mut Context, probe: u32) -> Result<usize, EmitError> {

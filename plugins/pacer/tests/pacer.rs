@@ -187,6 +187,17 @@ fn what_exceeds_the_queue_lets_the_oldest_go_and_nothing_is_lost() {
 }
 
 #[test]
+fn more_than_one_call_may_send_goes_in_several_and_in_order() {
+    let (mut harness, stream) = bound(r#"{"bitrate": 5000, "queue_ms": 10000}"#);
+    let first = write(&mut harness, stream, (0..2000).map(|n| packet(SSRC, n, 100)), ms(20)).len();
+    assert!(first < 10);
+    harness.set_session_attribute(TARGET, Some(Value::Integer(1_000_000_000)));
+    harness.advance(ms(60));
+    let numbers: Vec<_> = harness.emitted_rtp().iter().map(|packet| packet.header().sequence_number()).collect();
+    assert_eq!(numbers, (first as u16..2000).collect::<Vec<_>>());
+}
+
+#[test]
 fn several_streams_share_the_rate_in_the_order_of_their_packets() {
     let (mut harness, first) = bound(CONFIG);
     let second = StreamInfo { ssrc: 9, ssrc_retransmission: None, ..video() };

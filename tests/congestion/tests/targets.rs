@@ -104,7 +104,8 @@ fn an_application_that_has_little_to_send_finds_the_path_when_it_has_more() {
 
 #[test]
 fn a_thin_path_far_away_and_a_thick_one_are_used() {
-    run_each(&scenarios::thin(), |outcome| assert!(outcome.utilisation >= 0.85 && outcome.delay_p95 < 200.0));
+    // Its queue is full from the first frame on, and so does not grow.
+    run_each(&scenarios::thin(), |outcome| assert!(outcome.utilisation >= 0.85 && outcome.delay_p95 < 150.0));
     run_each(&scenarios::thick(), |outcome| {
         assert!(outcome.utilisation >= 0.85 && outcome.delay_p95 < 60.0);
         converges(outcome, 5.0);
