@@ -82,25 +82,23 @@ fn what_a_lossy_network_takes_from_gstreamer_comes_back_by_nack_and_rtx() {
         publisher_rtcp = publisher + 1,
     )));
     sending.finish();
-    // What was lost last is asked for when its time has come, and no packet after it tells that it is missing.
-    let answered = || {
-        let [lost, answers] = [&network.counts.lost, &network.counts.retransmissions];
-        answers.load(Ordering::Relaxed) >= lost.load(Ordering::Relaxed)
-    };
+    // What was asked for last is on its way.
     let patience = Instant::now() + Duration::from_secs(3);
-    while !answered() && Instant::now() < patience {
+    while !network.counts.unanswered().is_empty() && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(20));
     }
     receiving.signal("-INT");
     receiving.finish();
     let report = running.stop();
-    let [media, lost, nacks, retransmissions] =
-        [&network.counts.media, &network.counts.lost, &network.counts.nacks, &network.counts.retransmissions]
-            .map(|count| count.load(Ordering::Relaxed));
-    println!("{media} packets, {lost} lost, {nacks} NACKs, {retransmissions} retransmissions");
+    let [media, lost, retransmissions] = [&network.counts.media, &network.counts.lost, &network.counts.retransmissions]
+        .map(|count| count.load(Ordering::Relaxed));
+    let (asked, unanswered) = (network.counts.asked.lock().unwrap().len(), network.counts.unanswered());
+    println!("{media} packets, {lost} lost, {asked} asked for, {retransmissions} retransmissions");
     assert!(media > 400 && lost > 5, "{media} packets, {lost} of them lost");
-    assert!(nacks > 0 && retransmissions >= lost, "{nacks} NACKs and {retransmissions} retransmissions for {lost}");
-    assert!(member(&report, 1, "nack-responder")["emitted"].as_u64() >= Some(lost));
+    // When it is too late to ask is GStreamer's to judge, and a busy machine makes it judge so now and then.
+    assert!(asked as u64 * 4 >= lost * 3, "{asked} packets were asked for of {lost} that were lost");
+    assert_eq!(unanswered, [0u16; 0], "asked for, and not sent again");
+    assert!(member(&report, 1, "nack-responder")["emitted"].as_u64() >= Some(retransmissions));
     let frames = decode(&recording);
     assert!(frames.first() >= Some(&200), "{frames:?} of 240 pictures");
 }

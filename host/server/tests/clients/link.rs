@@ -1,10 +1,13 @@
 //! A network with loss between the relay and a subscriber.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use sandbar_sdk::{Header, RtcpParts};
 
 /// What went through.
 #[derive(Default)]
@@ -12,7 +15,17 @@ pub struct Counts {
     pub media: AtomicU64,
     pub lost: AtomicU64,
     pub retransmissions: AtomicU64,
-    pub nacks: AtomicU64,
+    /// Sequence numbers that the subscriber asked for, and those that were sent again.
+    pub asked: Mutex<BTreeSet<u16>>,
+    pub answered: Mutex<BTreeSet<u16>>,
+}
+
+impl Counts {
+    /// What was asked for and has not been sent again.
+    pub fn unanswered(&self) -> Vec<u16> {
+        let (asked, answered) = (self.asked.lock().unwrap(), self.answered.lock().unwrap());
+        asked.difference(&answered).copied().collect()
+    }
 }
 
 /// Forwards RTP to the subscriber and loses some of the media, and RTCP both ways.
@@ -36,7 +49,13 @@ impl Link {
         let seen = counts.clone();
         let media = forward(stop.clone(), rtp[0], rtp[1], move |bytes| {
             match bytes.get(1).map(|byte| byte & 0x7f) {
-                Some(RETRANSMISSION) => seen.retransmissions.fetch_add(1, Ordering::Relaxed),
+                Some(RETRANSMISSION) => {
+                    let header = Header::parse(bytes).map_or(0, |header| header.len());
+                    if let Some([high, low]) = bytes.get(header..header + 2) {
+                        seen.answered.lock().unwrap().insert(u16::from_be_bytes([*high, *low]));
+                    }
+                    seen.retransmissions.fetch_add(1, Ordering::Relaxed)
+                }
                 Some(MEDIA) => {
                     seen.media.fetch_add(1, Ordering::Relaxed);
                     // A linear congruential generator (Knuth's MMIX), so that each run loses the same packets.
@@ -54,7 +73,7 @@ impl Link {
         let seen = counts.clone();
         let down = forward(stop.clone(), rtcp[0], rtcp[1], |_| true);
         let up = forward(stop.clone(), rtcp[2], rtcp[3], move |bytes| {
-            seen.nacks.fetch_add(nacks(bytes), Ordering::Relaxed);
+            seen.asked.lock().unwrap().extend(asked(bytes));
             true
         });
         Self { counts, stop, threads: vec![media, down, up] }
@@ -91,13 +110,15 @@ fn forward(
     })
 }
 
-/// Generic NACKs in a compound (RFC 4585, 6.2.1).
-fn nacks(mut compound: &[u8]) -> u64 {
-    let mut found = 0;
-    while let [first, kind, high, low, ..] = *compound {
-        found += u64::from(kind == 205 && first & 0x1f == 1);
-        let length = 4 + 4 * usize::from(u16::from_be_bytes([high, low]));
-        compound = compound.get(length..).unwrap_or_default();
-    }
-    found
+/// What the generic NACKs of a compound ask for (RFC 4585, 6.2.1): a sequence number, and a bit for each of the 16 after it.
+fn asked(compound: &[u8]) -> Vec<u16> {
+    let nacks = RtcpParts::of(compound).filter(|part| part.bytes[1] == 205 && part.bytes[0] & 0x1f == 1);
+    let pairs = nacks.flat_map(|part| part.bytes.get(12..).unwrap_or_default().as_chunks::<4>().0.to_vec());
+    pairs
+        .flat_map(|[p0, p1, b0, b1]| {
+            let (first, bits) = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([b0, b1]));
+            let more = (1..=16).filter(move |n| bits >> (n - 1) & 1 == 1).map(move |n| first.wrapping_add(n));
+            std::iter::once(first).chain(more)
+        })
+        .collect()
 }
