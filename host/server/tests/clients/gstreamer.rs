@@ -92,7 +92,8 @@ fn what_a_lossy_network_takes_from_gstreamer_comes_back_by_nack_and_rtx() {
     let report = running.stop();
     let [media, lost, retransmissions] = [&network.counts.media, &network.counts.lost, &network.counts.retransmissions]
         .map(|count| count.load(Ordering::Relaxed));
-    let (asked, unanswered) = (network.counts.asked.lock().unwrap().len(), network.counts.unanswered());
+    let unanswered = network.counts.unanswered();
+    let asked = network.counts.asked.lock().unwrap().len();
     println!("{media} packets, {lost} lost, {asked} asked for, {retransmissions} retransmissions");
     assert!(media > 400 && lost > 5, "{media} packets, {lost} of them lost");
     // When it is too late to ask is GStreamer's to judge, and a busy machine makes it judge so now and then.
