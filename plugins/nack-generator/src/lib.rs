@@ -11,9 +11,7 @@ mod options;
 mod rtt;
 mod state;
 
-use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, SessionInfo, StreamId, StreamInfo, export,
-};
+use sandbar_sdk::{Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export};
 
 use crate::log::{Arrival, Log, Missing, Sample};
 use crate::options::{OPTIONS, Options};
@@ -112,7 +110,7 @@ impl Interceptor for NackGenerator {
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
         let now = cx.now();
-        let room = room(cx.session());
+        let room = cx.session().feedback_room();
         let sender = cx.session().rtcp_ssrc;
         let spacing = self.round_trip.spacing(self.options.interval());
         let (mut next, mut requested, mut abandoned) = (None::<Instant>, 0, 0);
@@ -186,12 +184,4 @@ fn sample(info: &StreamInfo) -> Sample {
     } else {
         Sample::Late
     }
-}
-
-/// Bytes that a packet may have, so that it is within the MTU also with the empty report and the SDES that the host may
-/// have to put before it (RFC 3550, 6.1).
-fn room(session: &SessionInfo) -> usize {
-    const REPORT: usize = 8;
-    let description = (10 + session.cname.len().min(255) + 4) & !3;
-    usize::from(session.mtu).saturating_sub(REPORT + description)
 }

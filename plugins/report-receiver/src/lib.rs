@@ -11,8 +11,8 @@ mod state;
 mod wire;
 
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, SessionInfo, StreamId,
-    StreamInfo, export,
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
+    export,
 };
 
 use crate::options::{OPTIONS, Options};
@@ -111,7 +111,7 @@ impl Interceptor for ReportReceiver {
         let now = cx.now();
         let blocks = self.streams.iter_mut().filter_map(|stream| stream.source.block(stream.ssrc, now));
         let blocks: Vec<_> = blocks.collect();
-        let reports = wire::receiver_reports(cx.session().rtcp_ssrc, &blocks, room(cx.session()));
+        let reports = wire::receiver_reports(cx.session().rtcp_ssrc, &blocks, cx.session().report_room());
         if cx.emit_rtcp(&reports).is_err() {
             cx.count("refused", 1);
         }
@@ -133,10 +133,4 @@ impl ReportReceiver {
             cx.wake_at(self.due);
         }
     }
-}
-
-/// Bytes that a packet may have, so that it is within the MTU also with the SDES that the host puts behind it.
-fn room(session: &SessionInfo) -> usize {
-    let description = (10 + session.cname.len().min(255) + 4) & !3;
-    usize::from(session.mtu).saturating_sub(description)
 }

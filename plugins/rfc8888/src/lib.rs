@@ -9,13 +9,11 @@ mod options;
 mod report;
 mod state;
 
-use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, SessionInfo, StreamId, StreamInfo, export,
-};
+use sandbar_sdk::{Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export};
 
 use crate::arrivals::Arrivals;
 use crate::options::{OPTIONS, Options};
-use crate::report::{LEAST, Report, metric};
+use crate::report::{Report, metric};
 use crate::state::SourceState;
 
 /// The session's sources and their one timer, which runs while packets arrive.
@@ -133,7 +131,7 @@ impl Rfc8888 {
         let now = cx.now();
         // The middle of an NTP timestamp, of the moment from which the arrivals are offset (RFC 8888, 3.1).
         let timestamp = (cx.ntp(now) >> 16) as u32;
-        let (sender, max_bytes) = (cx.session().rtcp_ssrc, self.options.max_bytes().min(room(cx.session())));
+        let (sender, max_bytes) = (cx.session().rtcp_ssrc, self.options.max_bytes().min(cx.session().feedback_room()));
         let mut report = Report::new(sender, max_bytes);
         for source in &self.sources {
             let mut begin = source.arrivals.cursor() as u16;
@@ -158,12 +156,4 @@ fn emit(cx: &mut Context, packet: Vec<u8>) {
         Ok(()) => cx.count("reports", 1),
         Err(_) => cx.count("refused", 1),
     }
-}
-
-/// Bytes that a packet may have, so that it is within the MTU also with the empty report and the SDES that the host may
-/// have to put before it (RFC 3550, 6.1).
-fn room(session: &SessionInfo) -> usize {
-    const REPORT: usize = 8;
-    let description = (10 + session.cname.len().min(255) + 4) & !3;
-    usize::from(session.mtu).saturating_sub(REPORT + description).max(LEAST)
 }

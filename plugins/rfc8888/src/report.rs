@@ -17,7 +17,7 @@ const TIMESTAMP: usize = 4;
 /// Metric blocks of one report block: a quarter of the sequence numbers.
 pub(crate) const MAX_METRICS: usize = 1 << 14;
 /// The smallest packet that says something. Metric blocks come in pairs, the last one filled up with zeroes.
-pub(crate) const LEAST: usize = HEAD + BLOCK_HEAD + 2 * METRIC + TIMESTAMP;
+const LEAST: usize = HEAD + BLOCK_HEAD + 2 * METRIC + TIMESTAMP;
 
 const RECEIVED: u16 = 0x8000;
 /// The latest arrival time offset that is told exactly, in 1/1024 s.

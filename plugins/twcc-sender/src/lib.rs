@@ -23,6 +23,9 @@ use crate::state::State;
 /// Under which the extension is negotiated.
 pub const URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 
+/// Bytes for the first arrival and the longest loss before it: whatever the MTU, feedback goes forward.
+const LEAST: usize = 64;
+
 /// The session's arrivals, of all its streams, and its timer, which runs while packets arrive.
 #[derive(Debug)]
 pub struct TwccSender {
@@ -119,7 +122,7 @@ impl TwccSender {
     /// Feedback for everything that none has covered, in as many packets as it takes.
     fn feedback(&mut self, session: &SessionInfo) -> Vec<u8> {
         let mut packets = Vec::new();
-        let room = room(session);
+        let room = session.feedback_room().max(LEAST);
         while let Some(first) = self.arrivals.first_uncovered() {
             let mut feedback = Feedback::new(self.arrivals.cursor(), first.at, room);
             for arrival in self.arrivals.uncovered() {
@@ -134,14 +137,4 @@ impl TwccSender {
         }
         packets
     }
-}
-
-/// Bytes that a packet may have, so that it is within the MTU also with the empty report and the SDES that the host may
-/// have to put before it (RFC 3550, 6.1).
-fn room(session: &SessionInfo) -> usize {
-    const REPORT: usize = 8;
-    /// Room for the first arrival and the longest loss before it: whatever the MTU, feedback goes forward.
-    const LEAST: usize = 64;
-    let description = (10 + session.cname.len().min(255) + 4) & !3;
-    usize::from(session.mtu).saturating_sub(REPORT + description).max(LEAST)
 }

@@ -47,6 +47,22 @@ pub struct SessionInfo {
     pub rtcp_ssrc: u32,
 }
 
+impl SessionInfo {
+    /// Bytes that an RTCP packet may have, so that it is within the MTU also with the empty report and the SDES that the
+    /// host may have to put before it (RFC 3550, 6.1).
+    pub fn feedback_room(&self) -> usize {
+        const EMPTY_REPORT: usize = 8;
+        self.report_room().saturating_sub(EMPTY_REPORT)
+    }
+
+    /// The same for a report, behind which there is only the SDES.
+    pub fn report_room(&self) -> usize {
+        // The head with the SSRC, the item's head, and at least one zero up to a whole word (RFC 3550, 6.5).
+        let description = (10 + self.cname.len().min(255) + 4) & !3;
+        usize::from(self.mtu).saturating_sub(description)
+    }
+}
+
 /// Everything known about a stream when it is bound. What was not negotiated is 0, empty or `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamInfo {
@@ -108,4 +124,22 @@ pub struct RtcpFeedback {
     pub kind: String,
     /// The rest, or empty.
     pub parameter: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_3550_6_5_the_description_is_left_room_for() {
+        let rooms = |mtu, cname: &str| {
+            let session = SessionInfo { id: SessionId(1), mtu, cname: cname.to_owned(), rtcp_ssrc: 2 };
+            (session.report_room(), session.feedback_room())
+        };
+        // Eight bytes, the item's two and the name's, and one to four zeros.
+        assert_eq!(rooms(1200, "a@b"), (1200 - 16, 1200 - 24));
+        assert_eq!(rooms(1200, "ab@cde"), (1200 - 20, 1200 - 28));
+        assert_eq!(rooms(1200, &"x".repeat(1000)), (1200 - 268, 1200 - 276));
+        assert_eq!(rooms(20, "ab@cde"), (0, 0));
+    }
 }
