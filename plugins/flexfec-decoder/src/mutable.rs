@@ -3,11 +3,11 @@
 //! Repair is the parity of whole packets, so a receiver has to have the very bytes that were protected. libwebrtc therefore
 //! counts these extensions as zeros at both ends (`RtpPacket::ZeroMutableExtensions`), and so do this plugin and the encoder.
 
-use sandbar_sdk::{Header, HeaderBuf, StreamInfo};
+use sandbar_sdk::{Header, HeaderBuf, RtpHeaderExtension, StreamInfo};
 
 /// Each with the first byte of its value that changes.
 const MUTABLE: [(&str, usize); 5] = [
-    ("http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", 0),
+    (RtpHeaderExtension::TRANSPORT_CC, 0),
     ("http://www.webrtc.org/experiments/rtp-hdrext/transport-wide-cc-02", 0),
     ("http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", 0),
     ("urn:ietf:params:rtp-hdrext:toffset", 0),
@@ -51,7 +51,6 @@ impl Mutable {
 
 #[cfg(test)]
 mod tests {
-    use sandbar_sdk::RtpHeaderExtension;
 
     use super::*;
 

@@ -13,12 +13,12 @@ mod repair;
 
 use sandbar_sdk::serde::{Deserialize, Serialize};
 use sandbar_sdk::{
-    Binding, Context, HeaderBuf, Interceptor, Outcome, Payload, Refusal, RtpPacket, StreamId, StreamInfo, export,
-    serde_json,
+    Binding, Context, HeaderBuf, Interceptor, Outcome, Payload, Refusal, RtpHeaderExtension, RtpPacket, StreamId,
+    StreamInfo, export, serde_json,
 };
 
 use crate::block::{Block, Fit};
-use crate::mutable::{Mutable, TRANSPORT_CC};
+use crate::mutable::Mutable;
 use crate::options::{Extensions, OPTIONS, Options};
 
 /// By how much a header grows at most when it is numbered: an extension block's head, and one word with id, length and
@@ -83,7 +83,7 @@ impl Interceptor for FlexfecEncoder {
         let repair = info.ssrc_forward_error_correction.zip(info.payload_type_forward_error_correction);
         let Some((repair_ssrc, repair_payload_type)) = repair else { return Ok(Binding::PASS) };
         let Options { media_packets, repair_packets, extensions } = self.options;
-        let numbered = info.extension_id(TRANSPORT_CC).filter(|id| *id != 0);
+        let numbered = info.extension_id(RtpHeaderExtension::TRANSPORT_CC).filter(|id| *id != 0);
         let resumed = self.resumed.iter().find(|resumed| resumed.ssrc == repair_ssrc);
         self.streams.push(Stream {
             id: stream,

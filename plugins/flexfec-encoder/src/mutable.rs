@@ -3,14 +3,11 @@
 //! Repair is the parity of whole packets, so a receiver has to have the very bytes that were protected. libwebrtc therefore
 //! counts these extensions as zeros at both ends (`RtpPacket::ZeroMutableExtensions`), and so do this plugin and the decoder.
 
-use sandbar_sdk::{Header, StreamInfo};
-
-/// Transport-wide sequence numbers (draft-holmer-rmcat-transport-wide-cc-extensions-01, 2).
-pub(crate) const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+use sandbar_sdk::{Header, RtpHeaderExtension, StreamInfo};
 
 /// Each with the first byte of its value that changes.
 const MUTABLE: [(&str, usize); 5] = [
-    (TRANSPORT_CC, 0),
+    (RtpHeaderExtension::TRANSPORT_CC, 0),
     ("http://www.webrtc.org/experiments/rtp-hdrext/transport-wide-cc-02", 0),
     ("http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", 0),
     ("urn:ietf:params:rtp-hdrext:toffset", 0),
@@ -42,7 +39,7 @@ impl Mutable {
 
 #[cfg(test)]
 mod tests {
-    use sandbar_sdk::{HeaderBuf, RtpHeaderExtension};
+    use sandbar_sdk::HeaderBuf;
 
     use super::*;
 
@@ -72,7 +69,7 @@ mod tests {
         header.edit().set_extension(1, &[0xFF; 2]).unwrap();
         let mut bytes = header.as_bytes().to_vec();
         Mutable::of(&StreamInfo::default()).zero(&header.view(), &mut bytes);
-        let unused = RtpHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: 0 };
+        let unused = RtpHeaderExtension { uri: RtpHeaderExtension::TRANSPORT_CC.to_owned(), id: 0 };
         let other = RtpHeaderExtension { uri: MUTABLE[4].0.to_owned(), id: 1 };
         let info = StreamInfo { rtp_header_extensions: vec![unused, other], ..StreamInfo::default() };
         Mutable::of(&info).zero(&header.view(), &mut bytes);

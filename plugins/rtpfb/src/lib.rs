@@ -20,8 +20,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
-    Value, export,
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpHeaderExtension, RtpPacket,
+    StreamId, StreamInfo, Value, export,
 };
 
 use crate::ccfb::Reception;
@@ -34,7 +34,7 @@ use crate::state::State;
 pub use crate::report::REPORT;
 
 /// Under which the transport-wide sequence number is negotiated.
-pub const URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+pub const URI: &str = RtpHeaderExtension::TRANSPORT_CC;
 
 /// By which the pacer marks the packets of a probe, with its number.
 pub const PROBE: &str = "pacer.probe";

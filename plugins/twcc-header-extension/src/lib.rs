@@ -7,13 +7,14 @@ mod options;
 
 use sandbar_sdk::serde::{Deserialize, Serialize};
 use sandbar_sdk::{
-    Binding, Context, HeaderMut, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export, serde_json,
+    Binding, Context, HeaderMut, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, StreamId, StreamInfo,
+    export, serde_json,
 };
 
 use crate::options::{OPTIONS, Options};
 
 /// Under which the extension is negotiated.
-pub const URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+pub const URI: &str = RtpHeaderExtension::TRANSPORT_CC;
 
 /// By how much a header grows at most: the extension block's head, and one word with id, length and number.
 const GROWTH: usize = 8;

@@ -12,7 +12,8 @@ mod options;
 mod state;
 
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, SessionInfo, StreamId, StreamInfo, export,
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, SessionInfo, StreamId,
+    StreamInfo, export,
 };
 
 use crate::arrivals::Arrivals;
@@ -21,7 +22,7 @@ use crate::options::{OPTIONS, Options};
 use crate::state::State;
 
 /// Under which the extension is negotiated.
-pub const URI: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+pub const URI: &str = RtpHeaderExtension::TRANSPORT_CC;
 
 /// Bytes for the first arrival and the longest loss before it: whatever the MTU, feedback goes forward.
 const LEAST: usize = 64;

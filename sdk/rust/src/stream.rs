@@ -117,6 +117,11 @@ pub struct RtpHeaderExtension {
     pub id: u8,
 }
 
+impl RtpHeaderExtension {
+    /// Under which transport-wide sequence numbers are negotiated (draft-holmer-rmcat-transport-wide-cc-extensions-01, 2).
+    pub const TRANSPORT_CC: &'static str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+}
+
 /// A line of `a=rtcp-fb` (RFC 4585, 4.2), such as `nack`, `nack pli`, `transport-cc`, `ccm fir`, `ack ccfb`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RtcpFeedback {
