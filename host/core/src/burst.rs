@@ -12,7 +12,7 @@ use crate::hops::{Action, Hop};
 use crate::instance::Instance;
 use crate::packet::{self, Fixed, Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
-use crate::session::{Direction, InstanceId, Malformed, SessionId, StreamId};
+use crate::session::{Direction, InstanceId, Malformed, Session, SessionId, Stream, StreamId};
 use crate::shard::{Datagram, Output, Shard};
 use crate::time::Instant;
 
@@ -47,16 +47,21 @@ impl Slot {
 
     /// The member that it is before.
     fn member(&self, direction: Direction) -> u16 {
-        match direction {
-            Direction::Read => self.next,
-            Direction::Write => self.next.wrapping_sub(1),
-        }
+        ahead(direction, self.next)
     }
 
     /// Puts it behind a member, on its way.
     pub(crate) fn pass(&mut self, direction: Direction, member: u16) {
         self.state = State::Going;
         self.next = behind(direction, member);
+    }
+}
+
+/// The member, counted from the wire, that a packet at `next` is before; none has that number when there is none.
+fn ahead(direction: Direction, next: u16) -> u16 {
+    match direction {
+        Direction::Read => next,
+        Direction::Write => next.wrapping_sub(1),
     }
 }
 
@@ -73,6 +78,22 @@ fn before(direction: Direction, member: u16) -> u16 {
     match direction {
         Direction::Read => member,
         Direction::Write => member + 1,
+    }
+}
+
+/// What the member does with a packet.
+#[inline]
+fn hop<'a>(
+    sessions: &'a mut SlotMap<SessionId, Session>,
+    streams: &'a mut SlotMap<StreamId, Stream>,
+    direction: Direction,
+    member: u16,
+    slot: &Slot,
+) -> Option<&'a mut Hop> {
+    let member = usize::from(member);
+    match slot.stream {
+        Some(stream) => streams.get_mut(stream)?.hops.get_mut(member),
+        None => sessions.get_mut(slot.session)?.hop(direction, member, &slot.packet),
     }
 }
 
@@ -266,10 +287,7 @@ impl Shard {
         let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
         let Some(session) = sessions.get_mut(session) else { return Passed::All };
         loop {
-            let member = match direction {
-                Direction::Read => *next,
-                Direction::Write => next.wrapping_sub(1),
-            };
+            let member = ahead(direction, *next);
             let Some(hop) = session.hop(direction, usize::from(member), packet) else { return Passed::All };
             let passed = audience.show(now, hop, sight);
             if let Passed::Stopped = passed {
@@ -284,11 +302,7 @@ impl Shard {
 
     /// What the member does with a packet.
     pub(crate) fn hop(&mut self, direction: Direction, member: u16, slot: &Slot) -> Option<&mut Hop> {
-        let member = usize::from(member);
-        match slot.stream {
-            Some(stream) => self.streams.get_mut(stream)?.hops.get_mut(member),
-            None => self.sessions.get_mut(slot.session)?.hop(direction, member, &slot.packet),
-        }
+        hop(&mut self.sessions, &mut self.streams, direction, member, slot)
     }
 
     /// Calls a member with all packets that wait for it.
@@ -308,13 +322,7 @@ impl Shard {
             if !slot.stopped_at(direction, member) {
                 continue;
             }
-            let hop = match slot.stream {
-                Some(stream) => streams.get_mut(stream).and_then(|stream| stream.hops.get_mut(usize::from(member))),
-                None => sessions
-                    .get_mut(slot.session)
-                    .and_then(|session| session.hop(direction, usize::from(member), &slot.packet)),
-            };
-            let Some(hop) = hop else {
+            let Some(hop) = hop(sessions, streams, direction, member, slot) else {
                 slot.pass(direction, member);
                 continue;
             };

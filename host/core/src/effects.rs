@@ -40,8 +40,8 @@ impl Shard {
         let mut dropped = false;
         for slot in slots.iter().filter(|slot| slot.state == State::Waiting) {
             dropped = true;
-            if self.hop(direction, member, slot).is_some_and(|hop| hop.action != Action::Closed) {
-                self.count_dropped(direction, member, slot);
+            if let Some(hop) = self.hop(direction, member, slot).filter(|hop| hop.action != Action::Closed) {
+                hop.dropped += 1;
             }
         }
         let Some(mut moves) = moves else {
@@ -67,12 +67,6 @@ impl Shard {
             Moved::Slot(at) => from[at as usize].take(),
             Moved::New(slot) => Some(*slot),
         }));
-    }
-
-    pub(crate) fn count_dropped(&mut self, direction: Direction, member: u16, slot: &Slot) {
-        if let Some(hop) = self.hop(direction, member, slot) {
-            hop.dropped += 1;
-        }
     }
 
     /// Hands an instance what waits for it. A batch that packets wait for is left to the step that they are in.

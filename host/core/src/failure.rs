@@ -261,8 +261,10 @@ impl Shard {
             let slot = guest.batch.tokens.get(head.packet as usize).map_or(Token::OBSERVED, |token| token.slot);
             if !closed {
                 step.release(slot);
-            } else if let Some(slot) = step.slots.get(slot as usize) {
-                self.count_dropped(step.direction, step.member, slot);
+            } else if let Some(slot) = step.slots.get(slot as usize)
+                && let Some(hop) = self.hop(step.direction, step.member, slot)
+            {
+                hop.dropped += 1;
             }
         }
     }
