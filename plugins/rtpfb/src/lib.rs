@@ -33,6 +33,14 @@ use crate::state::State;
 
 pub use crate::report::REPORT;
 
+/// What a part of a compound is to who looks for feedback of one kind.
+#[derive(Clone, Copy, Debug)]
+enum Read<F> {
+    Other,
+    Malformed,
+    Feedback(F),
+}
+
 /// Under which the transport-wide sequence number is negotiated.
 pub const URI: &str = RtpHeaderExtension::TRANSPORT_CC;
 
@@ -184,17 +192,17 @@ impl Interceptor for Rtpfb {
         let mut numbers = NUMBERS;
         for part in packet.parts() {
             match transport::read(&part) {
-                transport::Read::Malformed => tally.malformed += 1,
-                transport::Read::Feedback(feedback) if feedback.count() > numbers => tally.excess += 1,
-                transport::Read::Feedback(feedback) => {
+                Read::Malformed => tally.malformed += 1,
+                Read::Feedback(feedback) if feedback.count() > numbers => tally.excess += 1,
+                Read::Feedback(feedback) => {
                     numbers -= feedback.count();
                     self.take_transport(&feedback, &mut tally);
                 }
-                transport::Read::Other => match ccfb::read(&part) {
-                    ccfb::Read::Other => {}
-                    ccfb::Read::Malformed => tally.malformed += 1,
-                    ccfb::Read::Feedback(feedback) if feedback.count() > numbers => tally.excess += 1,
-                    ccfb::Read::Feedback(feedback) => {
+                Read::Other => match ccfb::read(&part) {
+                    Read::Other => {}
+                    Read::Malformed => tally.malformed += 1,
+                    Read::Feedback(feedback) if feedback.count() > numbers => tally.excess += 1,
+                    Read::Feedback(feedback) => {
                         numbers -= feedback.count();
                         self.take_ccfb(&feedback, &mut tally);
                     }

@@ -2,6 +2,7 @@
 
 use sandbar_sdk::RtcpPart;
 
+use crate::Read;
 use crate::clock::Clock;
 
 /// Transport-layer feedback (RFC 4585, 6.2), and the draft's message type.
@@ -23,15 +24,7 @@ pub(crate) struct Feedback<'a> {
     deltas: &'a [u8],
 }
 
-/// What a part is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Read<'a> {
-    Other,
-    Malformed,
-    Feedback(Feedback<'a>),
-}
-
-pub(crate) fn read<'a>(part: &RtcpPart<'a>) -> Read<'a> {
+pub(crate) fn read<'a>(part: &RtcpPart<'a>) -> Read<Feedback<'a>> {
     if part.packet_type != RTPFB || part.count != TRANSPORT_CC {
         return Read::Other;
     }
