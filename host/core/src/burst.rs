@@ -7,13 +7,13 @@ use slotmap::SlotMap;
 use smallvec::SmallVec;
 
 use crate::effects::Step;
-use crate::guest::{Sight, Token};
+use crate::guest::Sight;
 use crate::hops::{Action, Hop};
 use crate::instance::Instance;
 use crate::packet::{self, Fixed, Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
-use crate::session::{Direction, InstanceId, Malformed, Session, SessionId, Stream, StreamId};
-use crate::shard::{Datagram, Output, Shard};
+use crate::session::{Direction, InstanceId, Session, SessionId, Stream, StreamId};
+use crate::shard::{Datagram, Shard};
 use crate::time::Instant;
 
 /// A packet on its way.
@@ -22,6 +22,7 @@ pub(crate) struct Slot {
     pub(crate) session: SessionId,
     /// `None` for RTCP and for RTP of an SSRC that no stream has.
     pub(crate) stream: Option<StreamId>,
+    pub(crate) direction: Direction,
     /// Members that it has still to pass are counted from the wire: on a read, those from `next` on; on a write, those
     /// below `next`.
     pub(crate) next: u16,
@@ -137,12 +138,12 @@ impl Audience<'_> {
         if batch.is_empty() {
             self.waiting.push_back((now, hop.instance));
         }
-        batch.push(now, sight, hop.handle, view, Token::OBSERVED);
+        batch.push(now, sight, hop.handle, view, None);
         if matches!(sight.packet, Packet::Rtcp(_)) && !self.prompt.contains(&hop.instance) {
             self.prompt.push(hop.instance);
         }
         // A batch that packets wait for is left to the step that they are in.
-        if batch.tokens.len() >= self.limit && !batch.urgent { Passed::Full(hop.instance) } else { Passed::All }
+        if batch.count as usize >= self.limit && !batch.urgent() { Passed::Full(hop.instance) } else { Passed::All }
     }
 }
 
@@ -153,24 +154,26 @@ impl Shard {
         let Datagram { session: id, kind, bytes } = datagram;
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.counts.read += 1;
+        let direction = Direction::Read;
+        let enter = |stream, next, packet| Slot { session: id, stream, direction, next, state: State::Going, packet };
+        // What cannot be read is for no member to see.
+        let past_all = session.members.len() as u16;
         if kind == Kind::Rtcp {
             if rtcp::check(&bytes).is_err() {
-                return self.malformed(id, Direction::Read, kind, bytes);
+                return slots.extend(session.malformed(kind, bytes).map(|packet| enter(None, past_all, packet)));
             }
-            let packet = Packet::Rtcp(RtcpPacket { time: now, ..RtcpPacket::plain(bytes) });
-            return slots.push(Slot { session: id, stream: None, next: 0, state: State::Going, packet });
+            return slots.push(enter(None, 0, Packet::Rtcp(RtcpPacket { time: now, ..RtcpPacket::plain(bytes) })));
         }
         let Ok(header) = packet::check(&bytes) else {
-            return self.malformed(id, Direction::Read, kind, bytes);
+            return slots.extend(session.malformed(kind, bytes).map(|packet| enter(None, past_all, packet)));
         };
         let fixed = Fixed(&bytes);
-        let stream = session.stream(Direction::Read, fixed.ssrc());
+        let stream = session.stream(direction, fixed.ssrc());
         let source = Some((fixed.ssrc(), fixed.payload_type()));
         let retransmitted =
             stream.and_then(|stream| self.streams.get(stream)).is_some_and(|stream| stream.retransmissions == source);
         // Made where it stays: moving it is a good part of what reading costs.
-        let packet = Packet::Rtp(RtpPacket::checked(bytes, header, now));
-        slots.push(Slot { session: id, stream, next: 0, state: State::Going, packet });
+        slots.push(enter(stream, 0, Packet::Rtp(RtpPacket::checked(bytes, header, now))));
         if retransmitted && let Some(slot) = slots.last_mut() {
             self.unwrap_rtx(slot);
         }
@@ -188,33 +191,26 @@ impl Shard {
     }
 
     /// Puts a packet at the application's end of its session's chain.
-    pub(crate) fn enter_write(&mut self, now: Instant, id: SessionId, mut packet: Packet, slots: &mut Vec<Slot>) {
+    #[inline]
+    pub(crate) fn enter_write(&mut self, now: Instant, id: SessionId, packet: Packet, slots: &mut Vec<Slot>) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.counts.written += 1;
-        let stream = match &mut packet {
+        let (direction, next) = (Direction::Write, session.members.len() as u16);
+        slots.push(Slot { session: id, stream: None, direction, next, state: State::Going, packet });
+        let Some(Slot { stream, next, packet, .. }) = slots.last_mut() else { return };
+        match packet {
             Packet::Rtp(packet) => {
                 packet.time = now;
-                session.stream(Direction::Write, packet.ssrc())
+                *stream = session.stream(direction, packet.ssrc());
             }
-            Packet::Rtcp(packet) => {
-                packet.time = now;
-                None
-            }
+            Packet::Rtcp(packet) => packet.time = now,
             Packet::Malformed(kind, bytes) => {
-                let (kind, bytes) = (*kind, bytes.clone());
-                return self.malformed(id, Direction::Write, kind, bytes);
+                *next = 0;
+                match session.malformed(*kind, std::mem::take(bytes)) {
+                    Some(kept) => *packet = kept,
+                    None => drop(slots.pop()),
+                }
             }
-        };
-        let next = session.members.len() as u16;
-        slots.push(Slot { session: id, stream, next, state: State::Going, packet });
-    }
-
-    fn malformed(&mut self, id: SessionId, direction: Direction, kind: Kind, bytes: bytes::Bytes) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        session.counts.malformed += 1;
-        if session.malformed == Malformed::Forward {
-            let packet = Packet::Malformed(kind, bytes);
-            self.deliver(direction, Slot { session: id, stream: None, next: 0, state: State::Going, packet });
         }
     }
 
@@ -232,15 +228,12 @@ impl Shard {
             self.step(now, direction, member, slots);
             self.advance_all(now, direction, slots);
         }
-        self.output.reserve(slots.len());
-        for slot in slots.drain(..) {
-            self.deliver(direction, slot);
-        }
+        self.deliver(slots);
     }
 
     fn advance_all(&mut self, now: Instant, direction: Direction, slots: &mut [Slot]) {
         for slot in slots.iter_mut().filter(|slot| slot.state == State::Going) {
-            let Slot { session, stream, next, state, packet } = slot;
+            let Slot { session, stream, next, state, packet, .. } = slot;
             let mut sight = None;
             loop {
                 match self.advance(now, direction, (*session, *stream, packet), next, &mut sight) {
@@ -338,7 +331,7 @@ impl Shard {
                     if hop.history {
                         guest.keep(now, hop.handle, &slot.packet);
                     }
-                    guest.batch.push(now, &Sight::new(direction, &slot.packet), hop.handle, view, at as u32);
+                    guest.batch.push(now, &Sight::new(direction, &slot.packet), hop.handle, view, Some(at as u32));
                     if !called.contains(&hop.instance) {
                         called.push(hop.instance);
                     }
@@ -364,24 +357,32 @@ impl Shard {
         self.finish(step);
     }
 
-    #[inline]
-    fn deliver(&mut self, direction: Direction, slot: Slot) {
-        let Some(session) = self.sessions.get_mut(slot.session) else { return };
-        match (direction, slot.packet) {
-            (Direction::Read, packet) => {
-                session.counts.delivered += 1;
-                self.output.push_back(Output::Application { session: slot.session, stream: slot.stream, packet });
-            }
-            (Direction::Write, Packet::Rtcp(rtcp)) => {
-                if session.rtcp_out.is_empty() {
-                    self.talkers.push(slot.session);
+    /// Puts packets that are through their chains where they are asked for. Leaves `slots` empty.
+    fn deliver(&mut self, slots: &mut Vec<Slot>) {
+        let Self { sessions, talkers, .. } = self;
+        // RTCP for the peer waits for the tick's end, and a session may be gone.
+        let mut leave = |slot: &mut Slot| {
+            let Some(session) = sessions.get_mut(slot.session) else { return false };
+            match (slot.direction, &mut slot.packet) {
+                (Direction::Read, _) => session.counts.delivered += 1,
+                (Direction::Write, Packet::Rtcp(rtcp)) => {
+                    if session.rtcp_out.is_empty() {
+                        talkers.push(slot.session);
+                    }
+                    session.rtcp_out.push(std::mem::take(&mut rtcp.bytes));
+                    return false;
                 }
-                session.rtcp_out.push(rtcp.bytes);
+                (Direction::Write, _) => session.counts.sent += 1,
             }
-            (Direction::Write, packet) => {
-                session.counts.sent += 1;
-                self.output.push_back(Output::Wire { session: slot.session, packet });
-            }
+            true
+        };
+        slots.retain_mut(&mut leave);
+        if self.output.is_empty() {
+            // Mostly all that came before has been taken: then the burst is what is asked for, where it stands.
+            let empty = Vec::from(std::mem::take(&mut self.output));
+            self.output = std::mem::replace(slots, empty).into();
+        } else {
+            self.output.extend(slots.drain(..));
         }
     }
 }

@@ -98,7 +98,7 @@ impl Shard {
         self.flush(now, instance);
         match self.instances.get_mut(instance)?.save(now, seat) {
             Ok(state) => {
-                self.absorb(now, instance);
+                self.absorb(instance);
                 state
             }
             Err(fault) => {

@@ -4,9 +4,9 @@
 use crate::burst::{Slot, State, behind};
 use crate::event::Event;
 use crate::frame::FrameKind;
-use crate::guest::{Batch, Note, Out, Scope, Shown, Token};
+use crate::guest::{Batch, Note, Out, Scope, Shown};
 use crate::hops::Action;
-use crate::packet::{Packet, RtcpPacket, RtpPacket};
+use crate::packet::{Packet, RtpPacket};
 use crate::session::{Direction, InstanceId, Owner, StreamId};
 use crate::shard::{Alarm, Shard};
 use crate::time::Instant;
@@ -72,7 +72,7 @@ impl Shard {
     /// Hands an instance what waits for it. A batch that packets wait for is left to the step that they are in.
     pub(crate) fn flush(&mut self, now: Instant, id: InstanceId) {
         let batch = self.instances.get(id).map(|instance| &instance.guest().batch);
-        if batch.is_some_and(|batch| !batch.is_empty() && !batch.urgent) {
+        if batch.is_some_and(|batch| !batch.is_empty() && !batch.urgent()) {
             self.call_batch(now, id, None);
         }
     }
@@ -80,72 +80,70 @@ impl Shard {
     pub(crate) fn call_batch(&mut self, now: Instant, id: InstanceId, step: Option<&mut Step<'_>>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         match instance.process(now) {
-            Ok(()) => self.absorb_batch(now, id, step),
+            Ok(()) => self.absorb_batch(id, step),
             Err(fault) => self.fail(now, id, fault, None, step),
         }
     }
 
     /// Takes what a call into an instance brought about that was not a batch.
-    pub(crate) fn absorb(&mut self, now: Instant, id: InstanceId) {
-        self.take_effects(now, id, &mut Batch::default(), None);
+    pub(crate) fn absorb(&mut self, id: InstanceId) {
+        self.take_effects(id, &mut Batch::default(), None);
     }
 
     /// Takes what a batch brought about, and leaves the batch empty.
-    pub(crate) fn absorb_batch(&mut self, now: Instant, id: InstanceId, step: Option<&mut Step<'_>>) {
+    pub(crate) fn absorb_batch(&mut self, id: InstanceId, step: Option<&mut Step<'_>>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let mut batch = instance.take_batch();
-        self.take_effects(now, id, &mut batch, step);
+        self.take_effects(id, &mut batch, step);
         if let Some(instance) = self.instances.get_mut(id) {
             instance.reuse_batch(batch);
         }
     }
 
-    fn take_effects(&mut self, now: Instant, id: InstanceId, batch: &mut Batch, mut step: Option<&mut Step<'_>>) {
+    fn take_effects(&mut self, id: InstanceId, batch: &mut Batch, mut step: Option<&mut Step<'_>>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let mut effects = instance.take_effects();
         if let Some(step) = &mut step {
             step.begin();
-            for (token, attributes, changed) in batch.attributes.drain(..) {
-                let slot = batch.tokens.get(token as usize).map_or(Token::OBSERVED, |token| token.slot);
-                if let Some(slot) = step.slots.get_mut(slot as usize).filter(|_| changed) {
-                    slot.packet.set_attributes(attributes);
+            for (packet, attributes, _) in batch.attributes.iter_mut().filter(|(.., changed)| *changed) {
+                let slot = batch.tokens.iter().find(|token| token.packet == *packet).map(|token| token.slot as usize);
+                if let Some(slot) = slot.and_then(|slot| step.slots.get_mut(slot)) {
+                    slot.packet.set_attributes(std::mem::take(attributes));
                 }
             }
         }
-        let mut anchor = 0;
-        if step.is_some() {
-            let waiting = batch.tokens.iter().map(|token| token.slot).filter(|slot| *slot != Token::OBSERVED);
-            anchor = waiting.min().unwrap_or(0);
-        }
-        let handed_on = |token: u32| batch.tokens.get(token as usize).filter(|token| token.slot != Token::OBSERVED);
-        for out in &mut effects.out {
-            // Most are this, which is small; the others are large and moved only where they are.
-            if let Out::Handed { token, bytes } = out {
-                if let (Some(token), Some(step)) = (handed_on(*token), &mut step) {
-                    let bytes = effects.handed.get(bytes.clone()).unwrap_or_default();
-                    step.hand_on(token.slot, &mut anchor, token.shown, bytes);
+        let mut anchor = match step {
+            Some(_) => batch.tokens.iter().map(|token| token.slot).min().unwrap_or(0),
+            None => 0,
+        };
+        let mut packets = effects.packets.drain(..);
+        for out in effects.out.drain(..) {
+            match out {
+                Out::Handed { token, start, end } => {
+                    if let (Some(token), Some(step)) = (batch.token(token), &mut step) {
+                        let bytes = effects.handed.get(start as usize..end as usize).unwrap_or_default();
+                        step.hand_on(token.slot, &mut anchor, token.shown, bytes);
+                    }
                 }
-                continue;
-            }
-            match std::mem::replace(out, Out::NONE) {
-                Out::Handed { .. } => {}
-                Out::Added { token, packet } => {
-                    if let (Some(token), Some(step)) = (handed_on(token), &mut step) {
+                Out::Added { token } => {
+                    let Some(packet) = packets.next() else { break };
+                    if let (Some(token), Some(step)) = (batch.token(token), &mut step) {
                         step.add_in_place(token.slot, &mut anchor, packet);
                     }
                 }
-                Out::Rtp { stream, packet } => {
+                Out::Rtp { stream } => {
+                    let Some(packet) = packets.next() else { break };
                     let Some(bound) = self.instances[id].guest().streams.get(stream) else { continue };
                     let (seat, key, direction) = (bound.seat, bound.stream, Direction::of_stream(bound.local));
-                    self.emit(id, seat, direction, Some(key), packet.into(), step.as_deref_mut(), anchor);
+                    self.emit(id, seat, direction, Some(key), packet, step.as_deref_mut(), anchor);
                 }
-                Out::Rtcp { seat, packets } => {
-                    let mut packet = RtcpPacket::plain(packets);
-                    packet.time = now;
-                    self.emit(id, seat, Direction::Write, None, packet.into(), step.as_deref_mut(), anchor);
+                Out::Rtcp { seat } => {
+                    let Some(packet) = packets.next() else { break };
+                    self.emit(id, seat, Direction::Write, None, packet, step.as_deref_mut(), anchor);
                 }
             }
         }
+        drop(packets);
         for (scope, at) in effects.wakes.drain(..) {
             let alarm = match scope {
                 Scope::Session(seat) => Alarm::Session(id, seat),
@@ -185,7 +183,7 @@ impl Shard {
         let Some(index) = owner.member(member) else { return };
         owner.members[index].emitted += 1;
         let next = behind(direction, index as u16);
-        let slot = Slot { session, stream, next, state: State::Going, packet };
+        let slot = Slot { session, stream, direction, next, state: State::Going, packet };
         match step {
             Some(step) if step.direction == direction && usize::from(step.member) == index => step.add(anchor, slot),
             _ => self.emitted[direction as usize].push(slot),
@@ -260,7 +258,7 @@ impl Shard {
             let Some(wake) = wake.filter(|wake| wake.is_some_and(|at| at <= now)) else { continue };
             *wake = None;
             guest.batch.push_timer(now, kind, handle);
-            if guest.batch.tokens.len() >= self.config.batch_frames {
+            if guest.batch.count as usize >= self.config.batch_frames {
                 self.flush(now, id);
             } else if !called.contains(&id) {
                 called.push(id);
@@ -320,7 +318,8 @@ impl<'a> Step<'a> {
         let Some(original) = self.slots.get(at as usize) else { return };
         packet.set_attributes(original.packet.attributes().clone());
         let next = behind(self.direction, self.member);
-        let slot = Slot { session: original.session, stream: original.stream, next, state: State::Going, packet };
+        let Slot { session, stream, direction, .. } = *original;
+        let slot = Slot { session, stream, direction, next, state: State::Going, packet };
         *anchor = at.max(*anchor);
         self.add(*anchor, slot);
     }

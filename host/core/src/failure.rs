@@ -8,7 +8,7 @@ use crate::effects::Step;
 use crate::event::{Event, FaultAction};
 use crate::fault::Fault;
 use crate::frame;
-use crate::guest::{Batch, Guest, Token};
+use crate::guest::Guest;
 use crate::hops::Action;
 use crate::instance::Instance;
 use crate::seating::{Failed, Prepared};
@@ -187,7 +187,7 @@ impl Shard {
         let result = alone.process(now);
         match result {
             Ok(()) => {
-                self.absorb_batch(now, prepared.instance, step.as_deref_mut());
+                self.absorb_batch(prepared.instance, step.as_deref_mut());
                 Some(prepared)
             }
             Err(fault) => {
@@ -258,10 +258,10 @@ impl Shard {
         for (head, _) in
             frame::iter(guest.batch.frames.as_bytes()).filter(|(head, _)| seat_of(guest, head) == Some(seat))
         {
-            let slot = guest.batch.tokens.get(head.packet as usize).map_or(Token::OBSERVED, |token| token.slot);
+            let Some(token) = guest.batch.token(head.packet) else { continue };
             if !closed {
-                step.release(slot);
-            } else if let Some(slot) = step.slots.get(slot as usize)
+                step.release(token.slot);
+            } else if let Some(slot) = step.slots.get(token.slot as usize)
                 && let Some(hop) = self.hop(step.direction, step.member, slot)
             {
                 hop.dropped += 1;
@@ -332,20 +332,4 @@ fn suspects(guest: &Guest) -> Vec<(u32, Owner)> {
         }
     }
     found
-}
-
-impl Batch {
-    /// Takes over a frame of a batch that failed, under the handle that its stream or session has here.
-    fn adopt(&mut self, from: &Self, now: Instant, head: frame::Head, handle: u32, bytes: &[u8]) {
-        let Some(token) = from.tokens.get(head.packet as usize) else { return };
-        if self.is_empty() {
-            self.since = now;
-        }
-        let packet = self.tokens.len() as u32;
-        for (_, attributes, _) in from.attributes.iter().filter(|(known, ..)| *known == head.packet) {
-            self.attributes.push((packet, attributes.clone(), false));
-        }
-        self.tokens.push(token.again(handle));
-        self.frames.push(frame::Head { handle, packet, ..head }, [bytes, &[], &[]]);
-    }
 }

@@ -61,10 +61,12 @@ pub(crate) struct Bound {
     pub(crate) wake: Option<Instant>,
 }
 
-/// A frame's place in a batch, by which the guest hands its packet on.
+/// A packet that waits in the burst for the guest to hand it on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
-    /// Where the packet waits in the burst; [`Token::OBSERVED`] if it does not wait.
+    /// The number of its frame in the batch.
+    pub(crate) packet: u32,
+    /// Where it waits.
     pub(crate) slot: u32,
     pub(crate) handle: u32,
     /// The packet's, where it is RTP.
@@ -77,11 +79,9 @@ pub(crate) struct Token {
 
 impl Token {
     /// The same packet in another instance's batch.
-    pub(crate) fn again(self, handle: u32) -> Self {
-        Self { handle, handed: false, ..self }
+    pub(crate) fn again(self, packet: u32, handle: u32) -> Self {
+        Self { packet, handle, handed: false, ..self }
     }
-
-    pub(crate) const OBSERVED: u32 = u32::MAX;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,6 @@ pub(crate) enum Shown {
     Header,
     Packet,
     Rtcp,
-    Timer,
 }
 
 /// A packet that is about to be shown to members of a chain, with what all of them are told of it.
@@ -129,39 +128,71 @@ impl<'a> Sight<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) frames: Frames,
+    /// How many.
+    pub(crate) count: u32,
+    /// Of those whose packets wait for this batch, in order. Observers' have none.
     pub(crate) tokens: Vec<Token>,
-    /// Attributes of those packets that have any, by token; the flag says that the guest has changed them.
+    /// Attributes of those packets that have any, by the frame's number; the flag says that the guest has changed them.
     pub(crate) attributes: Vec<(u32, Attributes, bool)>,
     /// When its first frame was entered.
     pub(crate) since: Instant,
-    /// Whether packets wait for this batch.
-    pub(crate) urgent: bool,
 }
 
 impl Batch {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.count == 0
     }
 
-    /// Appends a packet's frame. `slot` is where it waits, or [`Token::OBSERVED`].
+    /// Whether packets wait for this batch.
     #[inline]
-    pub(crate) fn push(&mut self, now: Instant, sight: &Sight<'_>, handle: u32, view: View, slot: u32) {
-        if self.tokens.is_empty() {
+    pub(crate) fn urgent(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// Of the packet with this number, if it waits.
+    #[inline]
+    pub(crate) fn token(&self, packet: u32) -> Option<&Token> {
+        let at = self.token_at(packet)?;
+        self.tokens.get(at)
+    }
+
+    /// Mostly all packets of a batch wait or none does, so that the number is the place.
+    #[inline]
+    fn token_at(&self, packet: u32) -> Option<usize> {
+        match self.tokens.get(packet as usize) {
+            Some(token) if token.packet == packet => Some(packet as usize),
+            _ => self.tokens.binary_search_by_key(&packet, |token| token.packet).ok(),
+        }
+    }
+
+    /// The number of a frame that is about to be appended.
+    #[inline]
+    fn next(&mut self, now: Instant) -> u32 {
+        if self.count == 0 {
             self.since = now;
         }
-        self.urgent |= slot != Token::OBSERVED;
+        self.count += 1;
+        self.count - 1
+    }
+
+    /// Appends a packet's frame. `slot` is where it waits, if it does.
+    #[inline]
+    pub(crate) fn push(&mut self, now: Instant, sight: &Sight<'_>, handle: u32, view: View, slot: Option<u32>) {
         if view == View::Packets || sight.header.is_empty() || !sight.packet.attributes().is_empty() {
-            return self.push_any(sight, handle, view, slot);
+            return self.push_any(now, sight, handle, view, slot);
         }
+        let packet = self.next(now);
         let Sight { head, header, ssrc, hidden, .. } = *sight;
-        self.frames.push_header(Head { handle, packet: self.tokens.len() as u32, ..head }, header);
-        self.tokens.push(Token { slot, handle, ssrc, hidden, shown: Shown::Header, handed: false });
+        self.frames.push_header(Head { handle, packet, ..head }, header);
+        if let Some(slot) = slot {
+            self.tokens.push(Token { packet, slot, handle, ssrc, hidden, shown: Shown::Header, handed: false });
+        }
     }
 
     /// Whole packets, RTCP, and what has attributes.
     #[inline(never)]
-    fn push_any(&mut self, sight: &Sight<'_>, handle: u32, view: View, slot: u32) {
+    fn push_any(&mut self, now: Instant, sight: &Sight<'_>, handle: u32, view: View, slot: Option<u32>) {
         let packet = sight.packet;
         let (shown, included): (_, [&[u8]; 3]) = match (packet, view) {
             (Packet::Rtp(_), View::Headers) => (Shown::Header, [sight.header, &[], &[]]),
@@ -172,54 +203,56 @@ impl Batch {
             (Packet::Rtcp(rtcp), _) => (Shown::Rtcp, [&rtcp.bytes, &[], &[]]),
             (Packet::Malformed(..), _) => return,
         };
-        let token = self.tokens.len() as u32;
+        let number = self.next(now);
         let mut flags = sight.head.flags;
         if !packet.attributes().is_empty() {
             flags |= frame::HAS_ATTRIBUTES;
-            self.attributes.push((token, packet.attributes().clone(), false));
+            self.attributes.push((number, packet.attributes().clone(), false));
         }
         let size = packet.size() as u32;
         let hidden = if shown == Shown::Header { sight.hidden } else { 0 };
-        self.tokens.push(Token { slot, handle, ssrc: sight.ssrc, hidden, shown, handed: false });
-        self.frames.push(Head { flags, handle, size, packet: token, ..sight.head }, included);
+        if let Some(slot) = slot {
+            self.tokens.push(Token { packet: number, slot, handle, ssrc: sight.ssrc, hidden, shown, handed: false });
+        }
+        self.frames.push(Head { flags, handle, size, packet: number, ..sight.head }, included);
     }
 
     /// Appends a timer's frame.
     pub(crate) fn push_timer(&mut self, now: Instant, kind: FrameKind, handle: u32) {
-        if self.tokens.is_empty() {
-            self.since = now;
-        }
-        let packet = self.tokens.len() as u32;
-        let token = Token { slot: Token::OBSERVED, handle, ssrc: 0, hidden: 0, shown: Shown::Timer, handed: false };
-        self.tokens.push(token);
+        let packet = self.next(now);
         self.frames.push(Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, packet }, [&[], &[], &[]]);
+    }
+
+    /// Takes over a frame of a batch that failed, under the handle that its stream or session has here.
+    pub(crate) fn adopt(&mut self, from: &Self, now: Instant, head: Head, handle: u32, bytes: &[u8]) {
+        let packet = self.next(now);
+        for (_, attributes, _) in from.attributes.iter().filter(|(known, ..)| *known == head.packet) {
+            self.attributes.push((packet, attributes.clone(), false));
+        }
+        self.tokens.extend(from.token(head.packet).map(|token| token.again(packet, handle)));
+        self.frames.push(Head { handle, packet, ..head }, [bytes, &[], &[]]);
     }
 
     pub(crate) fn clear(&mut self) {
         self.frames.clear();
+        self.count = 0;
         self.tokens.clear();
         self.attributes.clear();
-        self.urgent = false;
     }
 }
 
-/// A packet that leaves the guest.
-#[derive(Debug)]
+/// A packet that leaves the guest. All but those handed on are among its [packets](Effects::packets), in the same order.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Out {
     /// One that it was given. In place of what was shown come these bytes of what it [handed](Effects::handed) back,
     /// unless they are none.
-    Handed { token: u32, bytes: Range<usize> },
+    Handed { token: u32, start: u32, end: u32 },
     /// One of several in place of one that it was given.
-    Added { token: u32, packet: Packet },
-    /// One of its own on a stream it has bound.
-    Rtp { stream: u32, packet: RtpPacket },
+    Added { token: u32 },
+    /// RTP of its own on a stream it has bound.
+    Rtp { stream: u32 },
     /// RTCP of its own.
-    Rtcp { seat: u32, packets: bytes::Bytes },
-}
-
-impl Out {
-    /// In place of one that has been dealt with.
-    pub(crate) const NONE: Self = Self::Handed { token: u32::MAX, bytes: 0..0 };
+    Rtcp { seat: u32 },
 }
 
 /// What a guest says.
@@ -240,6 +273,7 @@ pub(crate) enum Scope {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) out: Vec<Out>,
+    pub(crate) packets: Vec<Packet>,
     /// What packets that were handed on become.
     pub(crate) handed: Vec<u8>,
     pub(crate) wakes: Vec<(Scope, Instant)>,
@@ -248,21 +282,27 @@ pub(crate) struct Effects {
     pub(crate) written: sink::Written,
     /// Seats that have set values of their sessions.
     pub(crate) changed: Vec<u32>,
-    packets: u32,
-    bytes: usize,
+    /// How many packets and bytes of its own it has sent.
+    spent: (u32, usize),
 }
 
 impl Effects {
     /// Empties it and keeps its memory.
     pub(crate) fn reset(&mut self) {
         self.out.clear();
+        self.packets.clear();
         self.handed.clear();
         self.wakes.clear();
         self.notes.clear();
         self.written.reset();
         self.changed.clear();
-        self.packets = 0;
-        self.bytes = 0;
+        self.spent = (0, 0);
+    }
+
+    /// Lets a packet of the guest's own leave.
+    pub(crate) fn send(&mut self, out: Out, packet: impl Into<Packet>) {
+        self.out.push(out);
+        self.packets.push(packet.into());
     }
 }
 
@@ -322,7 +362,7 @@ pub(crate) enum Refused {
     #[error("a packet was handed on outside of a batch")]
     NoBatch,
     #[error("packet {0} was handed on, and the batch has {1}")]
-    NoPacket(u32, usize),
+    NoPacket(u32, u32),
     #[error("packet {0} was handed on twice")]
     Twice(u32),
     #[error("packet {0} was handed on by a plugin that only observes it")]
@@ -378,22 +418,27 @@ impl Guest {
     }
 
     /// Takes packet `token` as handed on, with those bytes of `handed` in place of what was shown unless they are none.
+    #[inline]
     pub(crate) fn hand_on_one(&mut self, token: u32, handed: &[u8], bytes: Range<usize>) -> Result<(), Refused> {
         if !self.call.processing {
             return Err(Refused::NoBatch);
         }
-        let count = self.batch.tokens.len();
-        let known = self.batch.tokens.get_mut(token as usize).ok_or(Refused::NoPacket(token, count))?;
-        if known.slot == Token::OBSERVED {
-            return Err(Refused::Observed(token));
-        }
+        let batch = &mut self.batch;
+        let Some(known) = batch.token_at(token).and_then(|at| batch.tokens.get_mut(at)) else {
+            return Err(if token < batch.count {
+                Refused::Observed(token)
+            } else {
+                Refused::NoPacket(token, batch.count)
+            });
+        };
         if std::mem::replace(&mut known.handed, true) {
             return Err(Refused::Twice(token));
         }
         let known = *known;
         let replaces = !bytes.is_empty() && self.may_replace(token, known, &handed[bytes.clone()])?;
-        let bytes = if replaces { bytes } else { 0..0 };
-        self.call.effects.out.push(Out::Handed { token, bytes });
+        // What one call can make the host copy ends far below 4 GiB.
+        let (start, end) = if replaces { (bytes.start as u32, bytes.end as u32) } else { (0, 0) };
+        self.call.effects.out.push(Out::Handed { token, start, end });
         Ok(())
     }
 
@@ -438,7 +483,7 @@ impl Guest {
         let bytes = bytes::Bytes::from(bytes);
         if !head.kind.names_stream() {
             rtcp::check(&bytes).map_err(|error| format!("a packet was replaced by what is not RTCP: {error}"))?;
-            self.call.effects.out.push(Out::Added { token: head.packet, packet: RtcpPacket::plain(bytes).into() });
+            self.call.effects.send(Out::Added { token: head.packet }, RtcpPacket::plain(bytes));
             return Ok(());
         }
         let mut packet =
@@ -453,18 +498,17 @@ impl Guest {
         }
         packet.time = Instant::from_nanos(head.time);
         packet.repaired = bound.is_some_and(|bound| bound.repairs(packet.ssrc()));
-        self.call.effects.out.push(Out::Added { token: head.packet, packet: packet.into() });
+        self.call.effects.send(Out::Added { token: head.packet }, packet);
         Ok(())
     }
 
     /// Whether the call may emit another packet of `bytes` bytes.
     pub(crate) fn spend(&mut self, bytes: usize) -> bool {
-        let effects = &mut self.call.effects;
-        let within = effects.packets < self.limits.emitted_packets
-            && effects.bytes.saturating_add(bytes) <= self.limits.emitted_bytes;
+        let (packets, sum) = &mut self.call.effects.spent;
+        let within = *packets < self.limits.emitted_packets && sum.saturating_add(bytes) <= self.limits.emitted_bytes;
         if within {
-            effects.packets += 1;
-            effects.bytes += bytes;
+            *packets += 1;
+            *sum += bytes;
         }
         within
     }

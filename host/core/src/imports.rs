@@ -10,7 +10,7 @@ use crate::bindings::{
 use crate::event::Level;
 use crate::fault::FaultKind;
 use crate::guest::{Bound, Guest, Metric, Note, Out, Scope};
-use crate::packet::{self, Fixed, RtpPacket};
+use crate::packet::{self, Fixed, RtcpPacket, RtpPacket};
 use crate::plugin::CONTRACT;
 use crate::rtcp;
 use crate::time::Instant;
@@ -167,7 +167,7 @@ impl Guest {
         if !self.spend(size) {
             return Err(Error::Quota);
         }
-        self.call.effects.out.push(Out::Rtp { stream, packet: emitted });
+        self.call.effects.send(Out::Rtp { stream }, emitted);
         Ok(())
     }
 
@@ -181,7 +181,9 @@ impl Guest {
         if !self.spend(packets.len()) {
             return Err(Error::Quota);
         }
-        self.call.effects.out.push(Out::Rtcp { seat, packets: packets.into() });
+        self.call
+            .effects
+            .send(Out::Rtcp { seat }, RtcpPacket { time: self.call.now, ..RtcpPacket::plain(packets.into()) });
         Ok(())
     }
 }
@@ -236,10 +238,10 @@ impl attributes::Host for Guest {
         value: Option<types::Value>,
     ) -> wasmtime::Result<Result<(), attributes::Error>> {
         use attributes::Error;
-        let Some(token) = self.batch.tokens.get(packet as usize).filter(|_| self.call.processing) else {
+        if !self.call.processing || packet >= self.batch.count {
             return Ok(Err(Error::Unknown));
-        };
-        if token.slot == crate::guest::Token::OBSERVED || key.starts_with("sandbar.") {
+        }
+        if self.batch.token(packet).is_none() || key.starts_with("sandbar.") {
             return Ok(Err(Error::Denied));
         }
         if key.len() > MAX_KEY {

@@ -11,7 +11,7 @@ use crate::bindings::{self, BatchLane, Interceptor, describe, member, types};
 use crate::chain::Limits;
 use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
-use crate::guest::{Batch, Effects, Guest, Seat, Token};
+use crate::guest::{Batch, Effects, Guest, Seat};
 use crate::plugin::Code;
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
@@ -238,8 +238,7 @@ impl Instance {
     /// Does what a typed outcome says, by the same rules as for the batched lane.
     fn settle(&mut self, head: Head, outcome: member::Outcome) -> Result<(), Fault> {
         let guest = self.store.data_mut();
-        let observed = guest.batch.tokens.get(head.packet as usize).is_none_or(|token| token.slot == Token::OBSERVED);
-        if observed {
+        if guest.batch.token(head.packet).is_none() {
             return Ok(());
         }
         let bad = |message: String| Fault { kind: FaultKind::BadBatch, message };

@@ -271,7 +271,7 @@ impl Shard {
             self.install_stream(id, index, instance, stream, handle, binding);
         }
         self.take_changes(instance, seat);
-        self.absorb(now, instance);
+        self.absorb(instance);
     }
 
     fn install_stream(
@@ -363,12 +363,12 @@ impl Shard {
         match self.offer(now, instance, seat, stream, &spec) {
             Ok((handle, binding)) => {
                 self.install_stream(id, index, instance, stream, handle, binding);
-                self.absorb(now, instance);
+                self.absorb(instance);
                 Ok(())
             }
             Err(Failed::Refused(error)) => {
                 // What it said while refusing, such as a log line, is heard.
-                self.absorb(now, instance);
+                self.absorb(instance);
                 Err(error)
             }
             Err(Failed::Fault(fault)) => {
@@ -393,7 +393,7 @@ impl Shard {
                 self.flush(now, hop.instance);
                 match self.instances.get_mut(hop.instance).map(|instance| instance.unbind_stream(now, hop.handle)) {
                     Some(Ok(())) => {
-                        self.absorb(now, hop.instance);
+                        self.absorb(hop.instance);
                         if let Some(instance) = self.instances.get_mut(hop.instance) {
                             instance.forget_stream(hop.handle);
                         }
@@ -428,7 +428,7 @@ impl Shard {
         self.flush(now, instance);
         match self.instances.get_mut(instance).map(|instance| instance.close(now, seat)) {
             Some(Ok(())) => {
-                self.absorb(now, instance);
+                self.absorb(instance);
                 if let Some(instance) = self.instances.get_mut(instance) {
                     instance.leave(seat);
                 }

@@ -11,7 +11,7 @@ use crate::chain::{Chain, MemberSpec};
 use crate::fault::FaultCounts;
 use crate::hops::{Hop, Hops};
 use crate::instance::SessionInfo;
-use crate::packet::Packet;
+use crate::packet::{Kind, Packet};
 use crate::rtcp::{RtcpMode, Speaker};
 use crate::stream::StreamInfo;
 use crate::time::Instant;
@@ -283,6 +283,12 @@ impl Session {
     pub(crate) fn hop(&mut self, direction: Direction, member: usize, packet: &Packet) -> Option<&mut Hop> {
         let member = self.members.get_mut(member)?;
         Some(if let Packet::Rtcp(_) = packet { member.rtcp(direction) } else { member.unbound(direction) })
+    }
+
+    /// Counts bytes that are not what they were said to be. The answer is what goes on, past all members, if it may.
+    pub(crate) fn malformed(&mut self, kind: Kind, bytes: Bytes) -> Option<Packet> {
+        self.counts.malformed += 1;
+        (self.malformed == Malformed::Forward).then_some(Packet::Malformed(kind, bytes))
     }
 
     pub(crate) fn member(&self, number: u32) -> Option<usize> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use slotmap::SlotMap;
 
 use crate::bindings::types::Refusal;
-use crate::burst::Slot;
+use crate::burst::{Slot, State};
 use crate::chain::Limits;
 use crate::event::{Culprit, Event};
 use crate::fault::Fault;
@@ -198,7 +198,8 @@ pub struct Shard {
     pub(crate) cleared: Vec<Owner>,
     /// Sessions with RTCP to merge.
     pub(crate) talkers: Vec<SessionId>,
-    pub(crate) output: VecDeque<Output>,
+    /// Packets that are through their chains.
+    pub(crate) output: VecDeque<Slot>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) sink: SinkQueue,
     /// Kept to reuse its memory.
@@ -286,9 +287,7 @@ impl Shard {
 
     /// A session that was never opened has nothing to say.
     fn discard_output(&mut self, id: SessionId) {
-        self.output.retain(|output| match output {
-            Output::Wire { session, .. } | Output::Application { session, .. } => *session != id,
-        });
+        self.output.retain(|slot| slot.session != id);
     }
 
     /// Binds a stream that this side sends. Plugins of the chain are asked in its order.
@@ -353,8 +352,13 @@ impl Shard {
     }
 
     /// The next packet for a peer or the application.
+    #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front()
+        let Slot { session, stream, direction, packet, .. } = self.output.pop_front()?;
+        Some(match direction {
+            Direction::Read => Output::Application { session, stream, packet },
+            Direction::Write => Output::Wire { session, packet },
+        })
     }
 
     /// The next event.
@@ -388,7 +392,7 @@ impl Shard {
         let answer = running.control(now, seat, request);
         let result = match answer {
             Ok(answer) => {
-                self.absorb(now, instance);
+                self.absorb(instance);
                 answer.map_err(|refusal| ChainError::refused(plugin, refusal).into())
             }
             Err(fault) => {
@@ -451,7 +455,15 @@ impl Shard {
             for bytes in merged {
                 session.counts.sent += 1;
                 let packet = Packet::Rtcp(crate::packet::RtcpPacket::plain(bytes));
-                self.output.push_back(Output::Wire { session: id, packet });
+                let direction = Direction::Write;
+                self.output.push_back(Slot {
+                    session: id,
+                    stream: None,
+                    direction,
+                    next: 0,
+                    state: State::Going,
+                    packet,
+                });
             }
         }
     }

@@ -136,6 +136,7 @@ impl HeaderMut<'_> {
     }
 
     /// An extension that is not there or has another length.
+    #[inline(never)]
     fn add_extension(&mut self, id: u8, value: &[u8]) -> Result<(), ExtensionError> {
         let layout = self.state.layout;
         let header = self.view().as_bytes();
@@ -171,7 +172,48 @@ impl HeaderMut<'_> {
     }
 
     /// The header's first extension: with it comes the block.
+    #[inline]
     fn first_extension(&mut self, id: u8, value: &[u8]) -> Result<(), ExtensionError> {
+        match element_head(Form::OneByte, id, value.len()) {
+            Some([head, _]) if value.len() <= 3 && !self.state.grown => self.first_word(head, value),
+            _ => self.first_block(id, value),
+        }
+    }
+
+    /// What sequence numbers and levels are: a block of one word, written with the copy that makes room for it.
+    #[inline]
+    fn first_word(&mut self, head: u8, value: &[u8]) -> Result<(), ExtensionError> {
+        const BLOCK: usize = 8;
+        let at = self.state.layout.len;
+        let len = self.bytes.len() + BLOCK;
+        if len > usize::from(u16::MAX) {
+            return Err(ExtensionError::TooLong);
+        }
+        // The copy is as long as its last packet was, mostly just right.
+        if self.copy.len() != len {
+            self.copy.resize(len, 0);
+        }
+        let [p0, p1] = ONE_BYTE.to_be_bytes();
+        let mut block = [p0, p1, 0, 1, head, 0, 0, 0];
+        short::copy(&mut block[5..], value);
+        if let (Some((before, after)), Some((to_before, rest))) =
+            (self.bytes.split_at_checked(at), self.copy.split_at_mut_checked(at))
+            && let Some((place, to_after)) = rest.split_first_chunk_mut::<BLOCK>()
+        {
+            short::copy(to_before, before);
+            *place = block;
+            short::copy(to_after, after);
+        }
+        if let Some(first) = self.copy.first_mut() {
+            *first |= 0x10;
+        }
+        *self.state = State { layout: Layout { len: at + BLOCK, extension: at }, changed: true, grown: true };
+        Ok(())
+    }
+
+    /// Any other block.
+    #[inline(never)]
+    fn first_block(&mut self, id: u8, value: &[u8]) -> Result<(), ExtensionError> {
         let one_byte = element_head(Form::OneByte, id, value.len()).map(|head| (Form::OneByte, head, ONE_BYTE));
         let (form, head, profile) = one_byte
             .or_else(|| element_head(Form::TwoByte, id, value.len()).map(|head| (Form::TwoByte, head, 0x1000)))
@@ -360,6 +402,18 @@ mod tests {
         assert_eq!(packet.bytes()[12..], *b"\xbe\xde\x00\x01\x51\xab\xcd\x00media");
         assert_eq!(packet.bytes()[0], 0x90);
         assert_eq!(packet.extensions(), [(5, vec![0xAB, 0xCD])]);
+    }
+
+    #[test]
+    fn a_first_extension_of_one_word_is_what_any_block_of_it_would_be() {
+        for (id, len) in (1..=14).flat_map(|id| (1..=4).map(move |len| (id, len))) {
+            let value = vec![0x5A; len];
+            let (mut quick, mut slow) = (Packet::new(&[], b"media"), Packet::new(&[], b"media"));
+            quick.edit().set_extension(id, &value).unwrap();
+            slow.edit().first_block(id, &value).unwrap();
+            assert_eq!((quick.bytes(), quick.state.layout), (slow.bytes(), slow.state.layout));
+            assert_eq!(quick.extensions(), [(id, value)]);
+        }
     }
 
     #[test]
