@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_host::{
-    Datagram, Event, Instant, Kind, OpenError, Output, Packet, RtcpPacket, RtpPacket, SessionId, SessionSpec, Shard,
-    ShardConfig, StreamId, StreamInfo, WallClock,
+    Datagram, End, Event, Instant, Kind, OpenError, Output, Packet, RtcpPacket, RtpPacket, SessionId, SessionSpec,
+    Shard, ShardConfig, StreamId, StreamInfo, WallClock,
 };
 
 use crate::media::{Judge, Source, Verdict};
@@ -327,18 +327,19 @@ impl World {
         let at = self.now;
         for shard in 0..self.shards.len() {
             while let Some(output) = self.shards[shard].poll_output() {
-                let (Output::Wire { session, .. } | Output::Application { session, .. }) = &output;
-                let of = self.peers.iter_mut().find(|peer| peer.shard == shard && peer.session == *session);
+                let of = self.peers.iter_mut().find(|peer| peer.shard == shard && peer.session == output.session);
                 let peer = of.expect("output of a session that was opened");
                 match output {
-                    Output::Wire { packet, .. } => {
+                    Output { to: End::Wire, packet, .. } => {
                         let bytes = packet.to_bytes();
                         peer.sent.push(Sent { at, kind: packet.kind(), bytes: bytes.clone() });
                         if let Some((link, _)) = &mut peer.link {
                             link.send(at, bytes);
                         }
                     }
-                    Output::Application { stream, packet, .. } => peer.delivered.push(Delivered { at, stream, packet }),
+                    Output { to: End::Application, stream, packet, .. } => {
+                        peer.delivered.push(Delivered { at, stream, packet })
+                    }
                 }
             }
             while let Some(event) = self.shards[shard].poll_event() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sandbar_host::{
-    Chain, Datagram, Engine, EngineConfig, Grants, Instant, MemberSpec, Output, Packet, Plugin, RtcpFeedback,
+    Chain, Datagram, End, Engine, EngineConfig, Grants, Instant, MemberSpec, Output, Packet, Plugin, RtcpFeedback,
     RtpPacket, SessionSpec, Shard, ShardConfig, StreamInfo, TICK,
 };
 
@@ -81,17 +81,19 @@ fn main() -> anyhow::Result<()> {
             let mut arrived = Vec::new();
             while let Some(output) = shard.poll_output() {
                 match output {
-                    Output::Wire { packet, .. } if is(&packet, LOST) => println!("{} the link loses {LOST}", time(now)),
-                    Output::Wire { session, packet } => {
+                    Output { to: End::Wire, packet, .. } if is(&packet, LOST) => {
+                        println!("{} the link loses {LOST}", time(now))
+                    }
+                    Output { to: End::Wire, session, packet, .. } => {
                         let to = if session == sender { receiver } else { sender };
                         let name = if session == sender { "sender" } else { "receiver" };
                         println!("{} the {name} sends {}", time(now), what(&packet));
                         arrived.push(Datagram { session: to, kind: packet.kind(), bytes: packet.to_bytes() });
                     }
-                    Output::Application { session, packet, .. } if session == receiver => {
+                    Output { to: End::Application, session, packet, .. } if session == receiver => {
                         println!("{} the receiver's application gets {}", time(now), what(&packet));
                     }
-                    Output::Application { .. } => {}
+                    Output { to: End::Application, .. } => {}
                 }
             }
             if arrived.is_empty() {

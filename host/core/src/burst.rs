@@ -13,21 +13,18 @@ use crate::instance::Instance;
 use crate::packet::{self, Fixed, Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
 use crate::session::{Direction, InstanceId, Session, SessionId, Stream, StreamId};
-use crate::shard::{Datagram, Shard};
+use crate::shard::{Datagram, End, Output, Shard};
 use crate::time::Instant;
 
 /// A packet on its way.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) session: SessionId,
-    /// `None` for RTCP and for RTP of an SSRC that no stream has.
-    pub(crate) stream: Option<StreamId>,
-    pub(crate) direction: Direction,
     /// Members that it has still to pass are counted from the wire: on a read, those from `next` on; on a write, those
     /// below `next`.
     pub(crate) next: u16,
     pub(crate) state: State,
-    pub(crate) packet: Packet,
+    /// As it will leave. Its stream is `None` for RTCP and for RTP of an SSRC that no stream has.
+    pub(crate) output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +38,22 @@ pub(crate) enum State {
 }
 
 impl Slot {
+    /// A packet that stands at `next`.
+    #[inline]
+    pub(crate) fn new(
+        session: SessionId,
+        stream: Option<StreamId>,
+        direction: Direction,
+        next: u16,
+        packet: Packet,
+    ) -> Self {
+        let to = match direction {
+            Direction::Read => End::Application,
+            Direction::Write => End::Wire,
+        };
+        Self { next, state: State::Going, output: Output { session, stream, to, packet } }
+    }
+
     /// Whether the packet waits for this member to be called.
     pub(crate) fn stopped_at(&self, direction: Direction, member: u16) -> bool {
         self.state == State::Stopped && self.member(direction) == member
@@ -92,9 +105,10 @@ fn hop<'a>(
     slot: &Slot,
 ) -> Option<&'a mut Hop> {
     let member = usize::from(member);
-    match slot.stream {
-        Some(stream) => streams.get_mut(stream)?.hops.get_mut(member),
-        None => sessions.get_mut(slot.session)?.hop(direction, member, &slot.packet),
+    let Output { session, stream, packet, .. } = &slot.output;
+    match stream {
+        Some(stream) => streams.get_mut(*stream)?.hops.get_mut(member),
+        None => sessions.get_mut(*session)?.hop(direction, member, packet),
     }
 }
 
@@ -155,7 +169,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.counts.read += 1;
         let direction = Direction::Read;
-        let enter = |stream, next, packet| Slot { session: id, stream, direction, next, state: State::Going, packet };
+        let enter = |stream, next, packet| Slot::new(id, stream, direction, next, packet);
         // What cannot be read is for no member to see.
         let past_all = session.members.len() as u16;
         if kind == Kind::Rtcp {
@@ -181,11 +195,13 @@ impl Shard {
 
     /// Puts the packet that was lost in place of its retransmission (RFC 4588).
     fn unwrap_rtx(&mut self, slot: &mut Slot) {
-        let (Some(stream), Packet::Rtp(packet)) = (slot.stream, &mut slot.packet) else { return };
-        let Some(info) = self.streams.get(stream).map(|stream| &stream.info) else { return };
+        let Output { session, stream: Some(stream), packet: Packet::Rtp(packet), .. } = &mut slot.output else {
+            return;
+        };
+        let Some(info) = self.streams.get(*stream).map(|stream| &stream.info) else { return };
         let Some(original) = packet.unwrap_rtx(info.ssrc, info.payload_type) else { return };
         *packet = original;
-        if let Some(session) = self.sessions.get_mut(slot.session) {
+        if let Some(session) = self.sessions.get_mut(*session) {
             session.counts.unwrapped += 1;
         }
     }
@@ -196,8 +212,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.counts.written += 1;
         let (direction, next) = (Direction::Write, session.members.len() as u16);
-        slots.push(Slot { session: id, stream: None, direction, next, state: State::Going, packet });
-        let Some(Slot { stream, next, packet, .. }) = slots.last_mut() else { return };
+        slots.push(Slot::new(id, None, direction, next, packet));
+        let Some(Slot { next, output: Output { stream, packet, .. }, .. }) = slots.last_mut() else { return };
         match packet {
             Packet::Rtp(packet) => {
                 packet.time = now;
@@ -233,7 +249,7 @@ impl Shard {
 
     fn advance_all(&mut self, now: Instant, direction: Direction, slots: &mut [Slot]) {
         for slot in slots.iter_mut().filter(|slot| slot.state == State::Going) {
-            let Slot { session, stream, next, state, packet, .. } = slot;
+            let Slot { next, state, output: Output { session, stream, packet, .. } } = slot;
             let mut sight = None;
             loop {
                 match self.advance(now, direction, (*session, *stream, packet), next, &mut sight) {
@@ -329,9 +345,15 @@ impl Shard {
                     slot.state = State::Waiting;
                     let guest = instance.guest_mut();
                     if hop.history {
-                        guest.keep(now, hop.handle, &slot.packet);
+                        guest.keep(now, hop.handle, &slot.output.packet);
                     }
-                    guest.batch.push(now, &Sight::new(direction, &slot.packet), hop.handle, view, Some(at as u32));
+                    guest.batch.push(
+                        now,
+                        &Sight::new(direction, &slot.output.packet),
+                        hop.handle,
+                        view,
+                        Some(at as u32),
+                    );
                     if !called.contains(&hop.instance) {
                         called.push(hop.instance);
                     }
@@ -362,17 +384,18 @@ impl Shard {
         let Self { sessions, talkers, .. } = self;
         // RTCP for the peer waits for the tick's end, and a session may be gone.
         let mut leave = |slot: &mut Slot| {
-            let Some(session) = sessions.get_mut(slot.session) else { return false };
-            match (slot.direction, &mut slot.packet) {
-                (Direction::Read, _) => session.counts.delivered += 1,
-                (Direction::Write, Packet::Rtcp(rtcp)) => {
+            let Output { session: id, to, packet, .. } = &mut slot.output;
+            let Some(session) = sessions.get_mut(*id) else { return false };
+            match (to, packet) {
+                (End::Application, _) => session.counts.delivered += 1,
+                (End::Wire, Packet::Rtcp(rtcp)) => {
                     if session.rtcp_out.is_empty() {
-                        talkers.push(slot.session);
+                        talkers.push(*id);
                     }
                     session.rtcp_out.push(std::mem::take(&mut rtcp.bytes));
                     return false;
                 }
-                (Direction::Write, _) => session.counts.sent += 1,
+                (End::Wire, _) => session.counts.sent += 1,
             }
             true
         };

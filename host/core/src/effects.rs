@@ -108,7 +108,7 @@ impl Shard {
             for (packet, attributes, _) in batch.attributes.iter_mut().filter(|(.., changed)| *changed) {
                 let slot = batch.tokens.iter().find(|token| token.packet == *packet).map(|token| token.slot as usize);
                 if let Some(slot) = slot.and_then(|slot| step.slots.get_mut(slot)) {
-                    slot.packet.set_attributes(std::mem::take(attributes));
+                    slot.output.packet.set_attributes(std::mem::take(attributes));
                 }
             }
         }
@@ -183,7 +183,7 @@ impl Shard {
         let Some(index) = owner.member(member) else { return };
         owner.members[index].emitted += 1;
         let next = behind(direction, index as u16);
-        let slot = Slot { session, stream, direction, next, state: State::Going, packet };
+        let slot = Slot::new(session, stream, direction, next, packet);
         match step {
             Some(step) if step.direction == direction && usize::from(step.member) == index => step.add(anchor, slot),
             _ => self.emitted[direction as usize].push(slot),
@@ -281,7 +281,7 @@ impl<'a> Step<'a> {
             self.disordered(*anchor);
         }
         let Some(slot) = self.slots.get_mut(at as usize) else { return };
-        match (&mut slot.packet, shown) {
+        match (&mut slot.output.packet, shown) {
             _ if bytes.is_empty() => {}
             (Packet::Rtp(packet), Shown::Header) => packet.replace_header_only(bytes),
             (Packet::Rtp(packet), Shown::Packet) => {
@@ -316,10 +316,9 @@ impl<'a> Step<'a> {
     /// Puts a packet where the one at `at` was.
     fn add_in_place(&mut self, at: u32, anchor: &mut u32, mut packet: Packet) {
         let Some(original) = self.slots.get(at as usize) else { return };
-        packet.set_attributes(original.packet.attributes().clone());
+        packet.set_attributes(original.output.packet.attributes().clone());
         let next = behind(self.direction, self.member);
-        let Slot { session, stream, direction, .. } = *original;
-        let slot = Slot { session, stream, direction, next, state: State::Going, packet };
+        let slot = Slot::new(original.output.session, original.output.stream, self.direction, next, packet);
         *anchor = at.max(*anchor);
         self.add(*anchor, slot);
     }

@@ -272,7 +272,7 @@ impl Shard {
     /// Seats again those members that packets stand before and that lost their instance.
     pub(crate) fn revive_all(&mut self, now: Instant, direction: Direction, member: u16, slots: &[crate::burst::Slot]) {
         let mut sessions: Vec<SessionId> =
-            slots.iter().filter(|slot| slot.stopped_at(direction, member)).map(|slot| slot.session).collect();
+            slots.iter().filter(|slot| slot.stopped_at(direction, member)).map(|slot| slot.output.session).collect();
         sessions.sort_unstable();
         sessions.dedup();
         for id in sessions {

@@ -49,12 +49,16 @@ pub(crate) struct Head {
 impl Head {
     /// In whole words: read back at once, what was stored in smaller parts would stall.
     #[inline]
-    fn to_bytes(self, included: usize) -> [u8; HEAD] {
+    fn to_words(self, included: usize) -> [u64; HEAD / 8] {
         let about = u64::from(self.kind as u8) | u64::from(self.flags) << 8 | (included as u64 & 0xffff) << 16;
+        [about | u64::from(self.handle) << 32, self.time, u64::from(self.size) | u64::from(self.packet) << 32]
+    }
+
+    fn to_bytes(self, included: usize) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
-        bytes[..8].copy_from_slice(&(about | u64::from(self.handle) << 32).to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.time.to_le_bytes());
-        bytes[16..].copy_from_slice(&(u64::from(self.size) | u64::from(self.packet) << 32).to_le_bytes());
+        for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.to_words(included)) {
+            *place = word.to_le_bytes();
+        }
         bytes
     }
 }
@@ -83,34 +87,48 @@ impl Frames {
     #[inline(never)]
     pub(crate) fn push(&mut self, head: Head, included: [&[u8]; 3]) {
         let size = included.iter().map(|part| part.len()).sum();
-        self.bytes.truncate(self.len);
-        self.bytes.extend_from_slice(&head.to_bytes(size));
-        for part in included {
-            self.bytes.extend_from_slice(part);
+        self.make_room(HEAD + size);
+        let head = head.to_bytes(size);
+        for part in [&head[..]].into_iter().chain(included) {
+            if let Some(place) = self.bytes.get_mut(self.len..self.len + part.len()) {
+                place.copy_from_slice(part);
+                self.len += part.len();
+            }
         }
-        self.len = self.bytes.len();
+    }
+
+    fn make_room(&mut self, need: usize) {
+        if self.bytes.len() < self.len + need {
+            self.bytes.resize((2 * self.len).max(1024) + need, 0);
+        }
+    }
+
+    /// Appends a frame that includes a header only: what most frames are. Of `head`, handle and packet do not count.
+    ///
+    /// Inlined, and the head by reference: what is put together in memory first would be read back in other parts, and
+    /// that stalls.
+    #[inline(always)]
+    pub(crate) fn push_header(&mut self, head: &Head, handle: u32, packet: u32, header: &[u8]) {
+        if header.len() > SHORT || self.bytes.len() < self.len + HEAD + SHORT {
+            return self.push_any_header(head, handle, packet, header);
+        }
+        let Some((place, rest)) = self.bytes.get_mut(self.len..).and_then(|rest| rest.split_first_chunk_mut::<HEAD>())
+        else {
+            return;
+        };
+        let words = Head { handle, packet, ..*head }.to_words(header.len());
+        for (place, word) in place.as_chunks_mut().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        copy_short(rest, header);
+        self.len += HEAD + header.len();
     }
 
     #[cold]
-    fn make_room(&mut self) {
-        self.bytes.resize((2 * self.len).max(1024) + HEAD + SHORT, 0);
-    }
-
-    /// Appends a frame that includes a header only: what most frames are.
-    #[inline]
-    pub(crate) fn push_header(&mut self, head: Head, header: &[u8]) {
-        if header.len() > SHORT {
-            return self.push(head, [header, &[], &[]]);
-        }
-        if self.bytes.len() < self.len + HEAD + SHORT {
-            self.make_room();
-        }
-        let Some((place, rest)) = self.bytes.get_mut(self.len..).and_then(|rest| rest.split_first_chunk_mut()) else {
-            return;
-        };
-        *place = head.to_bytes(header.len());
-        copy_short(rest, header);
-        self.len += HEAD + header.len();
+    #[inline(never)]
+    fn push_any_header(&mut self, head: &Head, handle: u32, packet: u32, header: &[u8]) {
+        self.push(Head { handle, packet, ..*head }, [header, &[], &[]]);
+        self.make_room(HEAD + SHORT);
     }
 }
 
@@ -199,8 +217,8 @@ mod tests {
         let head = Head { kind: FrameKind::WriteRtcp, flags: REPAIRED, handle: 7, time: 1 << 40, size: 5, packet: 3 };
         let mut frames = Frames::default();
         frames.push(head, [b"ab", b"c", b"de"]);
-        let second = Head { size: 9, handle: 8, packet: 5, ..head };
-        frames.push_header(second, &[7; 40]);
+        let second = Head { handle: 8, packet: 5, ..head };
+        frames.push_header(&head, 8, 5, &[7; 40]);
         frames.push(Head { packet: 4, ..head }, [b"", b"", b""]);
         let read: Vec<_> = iter(frames.as_bytes()).collect();
         assert_eq!(read, [(head, &b"abcde"[..]), (second, &[7; 40]), (Head { packet: 4, ..head }, &b""[..])]);
@@ -215,7 +233,7 @@ mod tests {
         let mut frames = Frames::default();
         for round in 0..2 {
             frames.clear();
-            (0..=80).for_each(|len| frames.push_header(head, &header[..len]));
+            (0..=80).for_each(|len| frames.push_header(&head, 1, 0, &header[..len]));
             for (len, (_, included)) in iter(frames.as_bytes()).enumerate() {
                 assert_eq!(included, &header[..len], "round {round}");
             }

@@ -94,11 +94,14 @@ pub(crate) enum Shown {
 /// A packet that is about to be shown to members of a chain, with what all of them are told of it.
 pub(crate) struct Sight<'a> {
     pub(crate) packet: &'a Packet,
+    /// Without handle and number.
     head: Head,
     /// The header, of RTP.
     header: &'a [u8],
     ssrc: u32,
     hidden: u32,
+    /// Whether it is RTP without attributes, as nearly all is.
+    plain: bool,
 }
 
 impl<'a> Sight<'a> {
@@ -120,7 +123,8 @@ impl<'a> Sight<'a> {
         let (size, hidden) = ((header.len() + hidden) as u32, hidden as u32);
         let head = Head { kind, flags, handle: 0, time: time.as_nanos(), size, packet: 0 };
         let ssrc = if header.is_empty() { 0 } else { Fixed(header).ssrc() };
-        Self { packet, head, header, ssrc, hidden }
+        let plain = !header.is_empty() && packet.attributes().is_empty();
+        Self { packet, head, header, ssrc, hidden, plain }
     }
 }
 
@@ -177,15 +181,15 @@ impl Batch {
     }
 
     /// Appends a packet's frame. `slot` is where it waits, if it does.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, now: Instant, sight: &Sight<'_>, handle: u32, view: View, slot: Option<u32>) {
-        if view == View::Packets || sight.header.is_empty() || !sight.packet.attributes().is_empty() {
+        if view == View::Packets || !sight.plain {
             return self.push_any(now, sight, handle, view, slot);
         }
         let packet = self.next(now);
-        let Sight { head, header, ssrc, hidden, .. } = *sight;
-        self.frames.push_header(Head { handle, packet, ..head }, header);
+        self.frames.push_header(&sight.head, handle, packet, sight.header);
         if let Some(slot) = slot {
+            let Sight { ssrc, hidden, .. } = *sight;
             self.tokens.push(Token { packet, slot, handle, ssrc, hidden, shown: Shown::Header, handed: false });
         }
     }

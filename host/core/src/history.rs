@@ -44,7 +44,13 @@ impl History {
         } else if usize::from(self.newest.wrapping_sub(sequence_number)) >= self.kept {
             return;
         }
-        self.slots[slot] = Some(Entry { packet: packet.clone(), entered: now });
+        match &mut self.slots[slot] {
+            Some(entry) => {
+                entry.packet.clone_from(packet);
+                entry.entered = now;
+            }
+            empty => *empty = Some(Entry { packet: packet.clone(), entered: now }),
+        }
     }
 
     /// The packet with this sequence number and when it was entered, if it is still among the last ones.

@@ -8,7 +8,7 @@
 //! use std::time::Duration;
 //!
 //! use sandbar_host::{
-//!     Chain, Datagram, Engine, EngineConfig, Grants, Instant, Kind, MemberSpec, Output, Plugin, RtcpFeedback,
+//!     Chain, Datagram, End, Engine, EngineConfig, Grants, Instant, Kind, MemberSpec, Plugin, RtcpFeedback,
 //!     SessionSpec, Shard, ShardConfig, StreamInfo, TICK,
 //! };
 //!
@@ -44,9 +44,9 @@
 //! let (mut to_peer, mut to_application) = (Vec::new(), Vec::new());
 //! while now < Instant::ZERO + Duration::from_millis(200) {
 //!     while let Some(output) = shard.poll_output() {
-//!         match output {
-//!             Output::Wire { packet, .. } => to_peer.push(packet.to_bytes()),
-//!             Output::Application { packet, .. } => to_application.push(packet),
+//!         match output.to {
+//!             End::Wire => to_peer.push(output.packet.to_bytes()),
+//!             End::Application => to_application.push(output.packet),
 //!         }
 //!     }
 //!     while let Some(event) = shard.poll_event() {
@@ -129,7 +129,9 @@ pub use plugin::{CONTRACT, ConfigOption, Description, Digest, Grants, Lane, Load
 pub use report::{MemberReport, SessionReport};
 pub use rtcp::{RtcpError, RtcpMode};
 pub use session::{Malformed, MemberState, SessionCounts, SessionId, SessionSpec, StreamId, TenantId};
-pub use shard::{BindError, ChainError, ChangeError, ControlError, Datagram, OpenError, Output, Shard, ShardConfig};
+pub use shard::{
+    BindError, ChainError, ChangeError, ControlError, Datagram, End, OpenError, Output, Shard, ShardConfig,
+};
 pub use sink::{SinkCounts, SinkId, SinkWrite};
 pub use stream::{RtcpFeedback, RtpHeaderExtension, StreamInfo};
 pub use survey::SurveyError;

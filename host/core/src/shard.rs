@@ -8,7 +8,7 @@ use bytes::Bytes;
 use slotmap::SlotMap;
 
 use crate::bindings::types::Refusal;
-use crate::burst::{Slot, State};
+use crate::burst::Slot;
 use crate::chain::Limits;
 use crate::event::{Culprit, Event};
 use crate::fault::Fault;
@@ -55,25 +55,26 @@ pub struct Datagram {
     pub bytes: Bytes,
 }
 
+/// The two ends of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The session's peer: what comes here is to be sent to it.
+    Wire,
+    /// What uses the session: for it is what its peer has sent.
+    Application,
+}
+
 /// A packet that leaves the shard.
 #[derive(Clone, Debug)]
-pub enum Output {
-    /// To be sent to the session's peer.
-    Wire {
-        /// Whose peer.
-        session: SessionId,
-        /// What to send.
-        packet: Packet,
-    },
-    /// For the application.
-    Application {
-        /// Whose peer it came from.
-        session: SessionId,
-        /// The stream it belongs to, where it is RTP of one that is bound.
-        stream: Option<StreamId>,
-        /// What came.
-        packet: Packet,
-    },
+pub struct Output {
+    /// Whose packet it is.
+    pub session: SessionId,
+    /// The stream it belongs to, where it is RTP of one that is bound.
+    pub stream: Option<StreamId>,
+    /// Where it leaves.
+    pub to: End,
+    /// The packet.
+    pub packet: Packet,
 }
 
 /// Why a chain or a change of it is refused. What ran before runs on.
@@ -287,7 +288,7 @@ impl Shard {
 
     /// A session that was never opened has nothing to say.
     fn discard_output(&mut self, id: SessionId) {
-        self.output.retain(|slot| slot.session != id);
+        self.output.retain(|slot| slot.output.session != id);
     }
 
     /// Binds a stream that this side sends. Plugins of the chain are asked in its order.
@@ -354,11 +355,7 @@ impl Shard {
     /// The next packet for a peer or the application.
     #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
-        let Slot { session, stream, direction, packet, .. } = self.output.pop_front()?;
-        Some(match direction {
-            Direction::Read => Output::Application { session, stream, packet },
-            Direction::Write => Output::Wire { session, packet },
-        })
+        self.output.pop_front().map(|slot| slot.output)
     }
 
     /// The next event.
@@ -455,15 +452,7 @@ impl Shard {
             for bytes in merged {
                 session.counts.sent += 1;
                 let packet = Packet::Rtcp(crate::packet::RtcpPacket::plain(bytes));
-                let direction = Direction::Write;
-                self.output.push_back(Slot {
-                    session: id,
-                    stream: None,
-                    direction,
-                    next: 0,
-                    state: State::Going,
-                    packet,
-                });
+                self.output.push_back(Slot::new(id, None, Direction::Write, 0, packet));
             }
         }
     }

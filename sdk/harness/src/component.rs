@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandbar_host::{
-    Attributes, Chain, ChainError, ControlError, Datagram, Event, FaultPolicy, Instant as HostInstant, Kind,
+    Attributes, Chain, ChainError, ControlError, Datagram, End, Event, FaultPolicy, Instant as HostInstant, Kind,
     MemberSpec, Metric, Output, Packet as HostPacket, Plugin, RtcpMode, RtcpPacket, RtpPacket, SessionId, SessionSpec,
     Shard, ShardConfig, SinkId, StreamId as HostStreamId, WallClock,
 };
@@ -209,8 +209,8 @@ impl ComponentHarness {
         let mut returned = Vec::new();
         while let Some(output) = self.shard.poll_output() {
             let (to_wire, packet) = match output {
-                Output::Wire { packet, .. } => (true, packet),
-                Output::Application { packet, .. } => (false, packet),
+                Output { to: End::Wire, packet, .. } => (true, packet),
+                Output { to: End::Application, packet, .. } => (false, packet),
             };
             let (stream, attributes, repaired) = match &packet {
                 HostPacket::Rtp(packet) => {

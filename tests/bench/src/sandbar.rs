@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use sandbar_host::{
-    Chain, Clocks, Datagram, Engine, EngineConfig, Event, Grants, Instant, Kind, Lane, MemberSpec, Output, Packet,
+    Chain, Clocks, Datagram, End, Engine, EngineConfig, Event, Grants, Instant, Kind, Lane, MemberSpec, Output, Packet,
     Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard, ShardConfig, StreamInfo, TICK,
 };
 use std::collections::HashMap;
@@ -102,7 +102,7 @@ pub(crate) struct Sandbar {
 /// What has been polled.
 #[derive(Default)]
 struct Out {
-    media: Vec<(SessionId, Packet)>,
+    media: Vec<Output>,
     rtcp: Vec<Packet>,
     events: Vec<Event>,
 }
@@ -171,12 +171,11 @@ impl Out {
     #[inline]
     fn drain(&mut self, shard: &mut Shard) {
         while let Some(output) = shard.poll_output() {
-            match output {
-                Output::Application { session, packet: packet @ Packet::Rtp(_), .. }
-                | Output::Wire { session, packet: packet @ Packet::Rtp(_) } => self.media.push((session, packet)),
-                Output::Wire { packet, .. } => self.rtcp.push(packet),
+            match (&output.packet, output.to) {
+                (Packet::Rtp(_), _) => self.media.push(output),
+                (_, End::Wire) => self.rtcp.push(output.packet),
                 // RTCP from the peer, of which the chain has taken its part.
-                Output::Application { .. } => {}
+                (_, End::Application) => {}
             }
         }
         while let Some(event) = shard.poll_event() {
@@ -240,7 +239,7 @@ impl Side for Sandbar {
 
     fn take(&mut self) -> Taken {
         let mut taken = Taken { media: self.out.media.len() as u64, ..Taken::default() };
-        for (session, packet) in self.out.media.drain(..).filter(|_| self.keep_media) {
+        for Output { session, packet, .. } in self.out.media.drain(..).filter(|_| self.keep_media) {
             let number = self.numbers.get(&session).copied().unwrap_or(u32::MAX);
             taken.kept.push((number, packet.to_bytes().to_vec()));
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use sandbar_host::{
-    Chain, Datagram, Event, FaultPolicy, Instant, Kind, MemberSpec, Output, Packet, Plugin, RtcpFeedback,
+    Chain, Datagram, End, Event, FaultPolicy, Instant, Kind, MemberSpec, Output, Packet, Plugin, RtcpFeedback,
     RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard, ShardConfig, StreamInfo, Value,
 };
 use sandbar_plugin_gcc::TARGET;
@@ -66,7 +66,7 @@ impl Components {
 
     fn drain(&mut self) {
         while let Some(output) = self.shard.poll_output() {
-            if let Output::Wire { packet: Packet::Rtp(packet), .. } = output {
+            if let Output { to: End::Wire, packet: Packet::Rtp(packet), .. } = output {
                 self.wire.push_back(Packet::Rtp(packet).to_bytes().into());
             }
         }

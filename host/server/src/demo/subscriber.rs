@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use mio::{Events, Interest, Poll, Token};
 use sandbar_host::{
-    Chain, Datagram, Engine, Grants, Kind, MemberSpec, Output, Packet, Plugin, SessionId, SessionSpec, Shard,
+    Chain, Datagram, End, Engine, Grants, Kind, MemberSpec, Output, Packet, Plugin, SessionId, SessionSpec, Shard,
     ShardConfig,
 };
 
@@ -72,14 +72,14 @@ impl Subscriber {
             }
             while let Some(output) = self.shard.poll_output() {
                 match output {
-                    Output::Wire { packet, .. } => self.socket.send(self.link, &packet.to_bytes())?,
-                    Output::Application { packet: Packet::Rtp(packet), .. } => {
+                    Output { to: End::Wire, packet, .. } => self.socket.send(self.link, &packet.to_bytes())?,
+                    Output { to: End::Application, packet: Packet::Rtp(packet), .. } => {
                         let Some(stream) = MEDIA.iter().position(|media| media.ssrc == packet.ssrc()) else { continue };
                         let sequence = packet.sequence_number();
                         let intact = is_intact(packet.ssrc(), sequence, &packet.payload());
                         self.ledger.arrived(now, stream, sequence, packet.repaired(), intact);
                     }
-                    Output::Application { .. } => {}
+                    Output { to: End::Application, .. } => {}
                 }
             }
         }

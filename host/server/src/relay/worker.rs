@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mio::{Events, Poll, Token, Waker};
-use sandbar_host::{Datagram, Instant, Kind, Output, Packet, RtcpPacket, RtpPacket, SessionId, Shard};
+use sandbar_host::{Datagram, End, Instant, Kind, Output, Packet, RtcpPacket, RtpPacket, SessionId, Shard};
 
 use super::clock;
 use super::events::{Events as Told, RelayEvent};
@@ -334,13 +334,15 @@ impl Worker {
         loop {
             while let Some(output) = self.shard.poll_output() {
                 match output {
-                    Output::Wire { session, packet } => {
+                    Output { to: End::Wire, session, packet, .. } => {
                         let Some(index) = self.by_session.get(&session) else { continue };
                         if self.legs[*index].send(packet) {
                             self.dirty.push(*index);
                         }
                     }
-                    Output::Application { session, stream, packet } => self.route(now, session, stream, &packet),
+                    Output { to: End::Application, session, stream, packet, .. } => {
+                        self.route(now, session, stream, &packet)
+                    }
                 }
             }
             if self.writes.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sandbar_host::{
-    Chain, Datagram, Event, Kind, Output, Packet, RtcpMode, RtcpPacket, RtpPacket, SessionId, SessionSpec, Shard,
+    Chain, Datagram, End, Event, Kind, Output, Packet, RtcpMode, RtcpPacket, RtpPacket, SessionId, SessionSpec, Shard,
     ShardConfig, StreamId, StreamInfo,
 };
 
@@ -316,8 +316,8 @@ impl Drive<'_> {
     fn drain(&mut self) -> anyhow::Result<()> {
         while let Some(output) = self.shard.poll_output() {
             match output {
-                Output::Application { session, packet, .. } => self.write(APPLICATION, session, &packet)?,
-                Output::Wire { session, packet } => self.write(WIRE, session, &packet)?,
+                Output { to: End::Application, session, packet, .. } => self.write(APPLICATION, session, &packet)?,
+                Output { to: End::Wire, session, packet, .. } => self.write(WIRE, session, &packet)?,
             }
         }
         while let Some(event) = self.shard.poll_event() {

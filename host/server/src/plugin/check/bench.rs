@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_host::{
-    ChainError, Datagram, Instant, Kind, MemberReport, MemberSpec, MemberState, Output, Packet, RtcpPacket, RtpPacket,
-    SessionId, SessionSpec, Shard, ShardConfig, StreamInfo, WallClock,
+    ChainError, Datagram, End, Instant, Kind, MemberReport, MemberSpec, MemberState, Output, Packet, RtcpPacket,
+    RtpPacket, SessionId, SessionSpec, Shard, ShardConfig, StreamInfo, WallClock,
 };
 
 use super::findings::Findings;
@@ -312,7 +312,7 @@ impl Bench {
     pub(crate) fn drain(&mut self) {
         while let Some(output) = self.shard.poll_output() {
             match output {
-                Output::Application { session, packet, .. } => {
+                Output { to: End::Application, session, packet, .. } => {
                     self.findings.phase().to_application += 1;
                     if let (Packet::Rtp(packet), Some(talk)) = (packet, self.talk(session))
                         && packet.ssrc() == VIDEO_IN
@@ -320,7 +320,7 @@ impl Bench {
                         talk.out[0].note(packet.sequence_number());
                     }
                 }
-                Output::Wire { session, packet } => self.look_at(session, &packet),
+                Output { to: End::Wire, session, packet, .. } => self.look_at(session, &packet),
             }
         }
         while self.shard.poll_sink().is_some() {}
