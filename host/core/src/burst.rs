@@ -232,36 +232,40 @@ impl Shard {
 
     /// Takes the packets through what is left of their sessions' chains, and delivers them. Leaves `slots` empty.
     pub(crate) fn walk(&mut self, now: Instant, direction: Direction, slots: &mut Vec<Slot>) {
-        self.advance_all(now, direction, slots);
-        let stopped = |slots: &[Slot]| {
-            let stopped = slots.iter().filter(|slot| slot.state == State::Stopped).map(|slot| slot.member(direction));
-            match direction {
-                Direction::Read => stopped.min(),
-                Direction::Write => stopped.max(),
-            }
-        };
-        while let Some(member) = stopped(slots) {
+        while let Some(member) = self.advance_all(now, direction, slots) {
             self.step(now, direction, member, slots);
-            self.advance_all(now, direction, slots);
         }
         self.deliver(slots);
     }
 
-    fn advance_all(&mut self, now: Instant, direction: Direction, slots: &mut [Slot]) {
-        for slot in slots.iter_mut().filter(|slot| slot.state == State::Going) {
-            let Slot { next, state, output: Output { session, stream, packet, .. } } = slot;
-            let mut sight = None;
-            loop {
-                match self.advance(now, direction, (*session, *stream, packet), next, &mut sight) {
-                    Passed::All => break,
-                    Passed::Stopped => {
-                        *state = State::Stopped;
-                        break;
+    /// Takes every packet as far as it goes by itself. The answer is the first member that packets stand before, in the
+    /// way they go.
+    fn advance_all(&mut self, now: Instant, direction: Direction, slots: &mut [Slot]) -> Option<u16> {
+        let mut nearest = None;
+        for slot in slots {
+            if slot.state == State::Going {
+                let Slot { next, state, output: Output { session, stream, packet, .. } } = slot;
+                let mut sight = None;
+                loop {
+                    match self.advance(now, direction, (*session, *stream, packet), next, &mut sight) {
+                        Passed::All => break,
+                        Passed::Stopped => {
+                            *state = State::Stopped;
+                            break;
+                        }
+                        Passed::Full(instance) => self.flush(now, instance),
                     }
-                    Passed::Full(instance) => self.flush(now, instance),
                 }
             }
+            if slot.state == State::Stopped {
+                let member = slot.member(direction);
+                nearest = Some(nearest.map_or(member, |nearest: u16| match direction {
+                    Direction::Read => nearest.min(member),
+                    Direction::Write => nearest.max(member),
+                }));
+            }
         }
+        nearest
     }
 
     /// Takes a packet past the members ahead of it for as long as none has to be called.
@@ -274,6 +278,10 @@ impl Shard {
         next: &mut u16,
         sight: &mut Option<Sight<'a>>,
     ) -> Passed {
+        // As after the last transform: nobody has to be asked.
+        if direction == Direction::Write && *next == 0 {
+            return Passed::All;
+        }
         let Self { sessions, streams, instances, waiting, prompt, .. } = self;
         let mut audience = Audience { instances, waiting, prompt, limit: self.config.batch_frames };
         if let Some(stream) = stream {
@@ -383,7 +391,7 @@ impl Shard {
     fn deliver(&mut self, slots: &mut Vec<Slot>) {
         let Self { sessions, talkers, .. } = self;
         // RTCP for the peer waits for the tick's end, and a session may be gone.
-        let mut leave = |slot: &mut Slot| {
+        slots.retain_mut(|slot| {
             let Output { session: id, to, packet, .. } = &mut slot.output;
             let Some(session) = sessions.get_mut(*id) else { return false };
             match (to, packet) {
@@ -398,8 +406,7 @@ impl Shard {
                 (End::Wire, _) => session.counts.sent += 1,
             }
             true
-        };
-        slots.retain_mut(&mut leave);
+        });
         if self.output.is_empty() {
             // Mostly all that came before has been taken: then the burst is what is asked for, where it stands.
             let empty = Vec::from(std::mem::take(&mut self.output));

@@ -105,7 +105,7 @@ pub(crate) struct Sight<'a> {
 }
 
 impl<'a> Sight<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(direction: Direction, packet: &'a Packet) -> Self {
         let (kind, time, header, hidden, repaired) = match (packet, direction) {
             (Packet::Rtp(rtp), Direction::Read) => {
