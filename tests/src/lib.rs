@@ -3,6 +3,7 @@
 //!
 //! The scenarios are in `tests/scenarios`, named as sentences. The guests are in `guests`, a crate for each behaviour.
 
+pub mod chaos;
 pub mod engine;
 pub mod media;
 pub mod net;

@@ -1,0 +1,262 @@
+//! Any sequence of operations, with plugins that fail in any way in between: under the policies that let packets go on,
+//! every packet of every session goes on, once and in order.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng, RngExt as _};
+use sandbar_host::{
+    Chain, ChainError, Datagram, FaultPolicy, Isolation, Kind, MemberSpec, Plugin, SessionSpec, TenantId,
+};
+use serde_json::{Value, json};
+
+use crate::engine::load;
+use crate::guests;
+use crate::media::{Judge, Source, Verdict, control};
+use crate::peers::{PeerId, World};
+
+/// A session, and all streams that it ever had: what is unbound passes untouched.
+struct Party {
+    peer: PeerId,
+    read: Source,
+    written: Source,
+    open: bool,
+    members: usize,
+}
+
+/// Sessions, and the choices of what is done to them.
+pub struct Chaos<R> {
+    rng: R,
+    world: World,
+    plugins: Plugins,
+    parties: Vec<Party>,
+    next_ssrc: u32,
+}
+
+const OPEN: usize = 8;
+
+/// What sessions' chains are made of: plugins, and each one's configurations.
+#[derive(Clone)]
+pub struct Plugins(Vec<(Plugin, Vec<Value>)>);
+
+impl Plugins {
+    /// Guests that behave and that fail, in every way that lets packets go on.
+    pub fn load() -> Self {
+        let lies =
+            ["none", "twice", "twice-apart", "unknown", "truncated-head", "truncated-body", "not-rtp", "short-header"];
+        let places = [
+            "create",
+            "restore",
+            "save",
+            "bind-rtcp",
+            "bind",
+            "unbind",
+            "read-rtp",
+            "write-rtp",
+            "read-rtcp",
+            "write-rtcp",
+            "timeout",
+            "control",
+            "close",
+        ];
+        let counters = vec![
+            json!({}),
+            json!({ "access": "observe" }),
+            json!({ "access": "pass" }),
+            json!({ "view": "packets" }),
+            json!({ "access": "observe", "view": "packets", "publish_ms": 7 }),
+            json!({ "attribute": "n", "publish_ms": 20 }),
+            json!({ "trap_after": 5 }),
+            json!({ "trap_after": 3, "access": "observe" }),
+            json!({ "refuse": "create" }),
+            json!({ "refuse": "bind" }),
+            json!({ "refuse": "restore" }),
+        ];
+        let trap = |observe: bool| places.map(|at| json!({ "at": at, "after": 3, "observe": observe }));
+        Self(vec![
+            (load(guests::TYPED_COUNTER), counters.clone()),
+            (load(guests::BATCHED_COUNTER), counters),
+            (load(guests::TRAP), trap(true).into_iter().chain(trap(false)).collect()),
+            (load(guests::LYING_BATCH), lies.map(|lie| json!({ "lie": lie, "after": 5 })).to_vec()),
+            (
+                load(guests::LYING_BATCH),
+                vec![json!({ "access": "observe" }), json!({ "access": "observe", "lie": "observed" })],
+            ),
+            (load(guests::TRAP_ON_SSRC), (1..9).map(|n| json!({ "ssrc": 10 * n, "observe": n % 2 == 0 })).collect()),
+            (load(guests::TIMER_STORM), vec![json!({})]),
+            (load(guests::LOG_STORM), vec![json!({ "count": 5 })]),
+            (load(guests::MEMORY_BOMB), vec![json!({ "per_packet": 9 << 20 })]),
+            (load(guests::PUPPET), vec![json!({ "history": 32, "unbound": true, "rtcp": "transform", "state": "s" })]),
+        ])
+    }
+}
+
+impl<R: Rng> Chaos<R> {
+    /// Nothing yet. The choices come from `rng`.
+    pub fn new(plugins: Plugins, rng: R) -> Self {
+        Self { rng, world: World::new(1), plugins, parties: Vec::new(), next_ssrc: 1 }
+    }
+
+    fn spec(&mut self) -> MemberSpec {
+        let (plugin, configs) = self.plugins.0.choose(&mut self.rng).expect("plugins");
+        let config = configs.choose(&mut self.rng).expect("configurations").to_string();
+        let policy = [FaultPolicy::Bypass, FaultPolicy::Restart][self.rng.random_range(0..2)];
+        let isolation = [None, Some(Isolation::Session), Some(Isolation::Tenant)][self.rng.random_range(0..3)];
+        // The liar keeps one configuration for its instance, not one for each session.
+        let isolation = if plugin.name().ends_with("lying-batch") { Some(Isolation::Session) } else { isolation };
+        // A quarantined version would end the trouble early.
+        plugin.lift_quarantine();
+        MemberSpec { isolation, ..MemberSpec::new(plugin.clone()).with_config(config).on_fault(policy) }
+    }
+
+    fn open_party(&mut self) -> Option<usize> {
+        let open: Vec<usize> = (0..self.parties.len()).filter(|n| self.parties[*n].open).collect();
+        open.choose(&mut self.rng).copied()
+    }
+
+    fn source(&mut self) -> Source {
+        self.next_ssrc += 1;
+        Source { payload: 40, ..Source::video(self.next_ssrc) }
+    }
+
+    fn open(&mut self) {
+        let members: Vec<_> = (0..self.rng.random_range(0..4)).map(|_| self.spec()).collect();
+        let (count, tenant) = (members.len(), TenantId(self.rng.random_range(1..3)));
+        if let Ok(peer) =
+            self.world.open_on(0, SessionSpec { tenant, chain: Chain::new(members), ..SessionSpec::default() })
+        {
+            let (read, written) = (self.source(), self.source());
+            self.parties.push(Party { peer, read, written, open: true, members: count });
+            self.bind(self.parties.len() - 1);
+        }
+    }
+
+    /// Binds both streams where they are not; a plugin may refuse them, and then they stay unbound.
+    fn bind(&mut self, n: usize) {
+        let Party { peer, read, written, .. } = &self.parties[n];
+        let (read, written) = (read.info(), written.info());
+        self.world.with(*peer, |shard, now, session| {
+            let _ = shard.bind_remote_stream(now, session, read);
+            let _ = shard.bind_local_stream(now, session, written);
+        });
+    }
+
+    fn unbind(&mut self, n: usize) {
+        let peer = self.parties[n].peer;
+        let last = self.world.peer(peer).delivered.iter().rev().find_map(|delivered| delivered.stream);
+        if let Some(stream) = last {
+            self.world.with(peer, |shard, now, _| shard.unbind_stream(now, stream));
+        }
+    }
+
+    fn read(&mut self) {
+        let mut burst = Vec::new();
+        for _ in 0..self.rng.random_range(1..12) {
+            let Some(n) = self.open_party() else { return };
+            let party = &mut self.parties[n];
+            let session = self.world.peer(party.peer).session;
+            let rtcp = self.rng.random_bool(0.1);
+            let bytes: Bytes = if rtcp { control::picture_loss(1, party.written.ssrc) } else { party.read.packet() };
+            burst.push(Datagram { session, kind: Kind::of(&bytes), bytes });
+        }
+        let peer = self.parties[0].peer;
+        self.world.with(peer, |shard, now, _| shard.read(now, burst));
+    }
+
+    fn write(&mut self, n: usize) {
+        let count = self.rng.random_range(1..5);
+        let party = &mut self.parties[n];
+        let packets = party.written.packets(count);
+        self.world.send(party.peer, packets);
+        if self.rng.random_bool(0.2) {
+            self.world.send_rtcp(self.parties[n].peer, control::receiver_report(1));
+        }
+    }
+
+    fn change(&mut self, n: usize) {
+        let spec = self.spec();
+        let Party { peer, members, .. } = self.parties[n];
+        let index = self.rng.random_range(0..=members);
+        let what = self.rng.random_range(0..3);
+        let result = self.world.with(peer, |shard, now, session| match what {
+            0 => shard.insert_member(now, session, index, spec).map(|()| members + 1),
+            1 => shard.replace_member(now, session, index, spec).map(|()| members),
+            _ => shard.remove_member(now, session, index).map(|()| members - 1),
+        });
+        match result {
+            Ok(members) => self.parties[n].members = members,
+            Err(ChainError::NoSession) => panic!("an open session is not there"),
+            Err(ChainError::NoMember { index: no, members: said }) => assert!(no >= said.min(members)),
+            Err(_) => {}
+        }
+        let report = self.world.with(peer, |shard, _, session| shard.session_report(session)).expect("an open session");
+        assert_eq!(report.members.len(), self.parties[n].members, "a chain has the members that were accepted");
+    }
+
+    fn step(&mut self) {
+        let open = self.parties.iter().filter(|party| party.open).count();
+        if open == 0 || (open < OPEN && self.rng.random_bool(0.05)) {
+            return self.open();
+        }
+        let Some(n) = self.open_party() else { return };
+        match self.rng.random_range(0..100) {
+            0..45 => self.read(),
+            45..65 => self.write(n),
+            65..78 => self.world.run_for(Duration::from_micros(self.rng.random_range(0..30_000))),
+            78..90 => self.change(n),
+            90..93 => self.unbind(n),
+            93..95 => self.bind(n),
+            95..98 => {
+                let peer = self.parties[n].peer;
+                let _ = self.world.with(peer, |shard, now, session| shard.control(now, session, 0, "[]"));
+            }
+            _ => {
+                self.parties[n].open = false;
+                self.world.with(self.parties[n].peer, |shard, now, session| shard.close_session(now, session));
+            }
+        }
+    }
+
+    /// Runs so many steps, and holds each session to what it was sent. Gives what each application and each wire had.
+    ///
+    /// # Panics
+    /// If a packet is lost, doubled or out of place, or a session leaves something behind.
+    pub fn run(mut self, steps: usize) -> Vec<(Vec<Bytes>, Vec<Bytes>)> {
+        for _ in 0..steps {
+            self.step();
+        }
+        self.world.run_for(Duration::from_millis(500));
+        let mut all = Vec::new();
+        for (n, party) in self.parties.iter().enumerate() {
+            let wire: Vec<_> = self.world.peer(party.peer).sent(Kind::Rtp).cloned().collect();
+            let delivered = &self.world.peer(party.peer).delivered;
+            let read: Vec<_> = delivered.iter().map(|delivered| delivered.packet.to_bytes()).collect();
+            for (source, packets) in [(&party.read, &read), (&party.written, &wire)] {
+                let verdict = Judge::all(source, packets).verdict(source.made);
+                assert_eq!(verdict, Verdict::perfect(source.made), "session {n}, {:x}", source.ssrc);
+            }
+            all.push((read, wire));
+        }
+        for n in 0..self.parties.len() {
+            let peer = self.parties[n].peer;
+            let report = self.world.with(peer, |shard, _, session| shard.session_report(session));
+            for member in report.into_iter().flat_map(|report| report.members) {
+                let went = member.packets_in - member.dropped + member.emitted;
+                assert_eq!(member.packets_out, went, "{member:?}");
+                assert_eq!(member.dropped, 0, "{member:?}");
+            }
+        }
+        let Some(Party { peer, .. }) = self.parties.first() else { return all };
+        let peer = *peer;
+        for n in 0..self.parties.len() {
+            let Party { peer, open, .. } = self.parties[n];
+            if open {
+                self.world.with(peer, |shard, now, session| shard.close_session(now, session));
+            }
+        }
+        let left = self.world.with(peer, |shard, _, _| (shard.sessions().count(), shard.instances()));
+        assert_eq!(left, (0, 0), "nothing is left of sessions that are closed");
+        all
+    }
+}
