@@ -53,7 +53,7 @@ impl Timeline {
     pub(crate) fn due(&mut self, time: Duration) -> Next {
         let since = time.saturating_sub(self.first);
         let at = BEGIN + since.saturating_sub(self.left_out);
-        if time < self.first + (self.now - BEGIN) + self.left_out {
+        if time < self.shown() {
             self.backward += 1;
         }
         let gap = at - self.now;
@@ -72,7 +72,8 @@ impl Timeline {
 
     /// The capture's time that is now.
     pub(crate) fn shown(&self) -> Duration {
-        self.first + (self.now - BEGIN) + self.left_out
+        // A damaged capture may be at the end of what can be said.
+        self.first.saturating_add(self.now - BEGIN).saturating_add(self.left_out)
     }
 
     /// Time since the first packet, without what was left out.
@@ -107,6 +108,16 @@ mod tests {
             assert_eq!(time.shown(), S(shown));
         }
         assert_eq!(time.backward, 2);
+    }
+
+    #[test]
+    fn time_ends_where_it_cannot_be_told() {
+        let mut time = Timeline::new(Duration::MAX - S(1));
+        let next = time.due(Duration::MAX);
+        time.arrive(next);
+        time.pass(time.now() + S(5));
+        assert_eq!((time.shown(), time.elapsed()), (Duration::MAX, S(6)));
+        assert_eq!((time.due(Duration::MAX).at, time.backward), (time.now(), 0));
     }
 
     #[test]
