@@ -82,6 +82,7 @@
 //! | `event`, `fault`, `report`, `sink` | what people and machines are told |
 //! | `time`, `wheel`, `ids` | instants, timers, numbers that are never used twice |
 //! | `bindings` | what wasmtime generates from `wit/` |
+//! | `fuzzing` | what fuzz targets need beside the API |
 
 mod attributes;
 mod binding;
@@ -96,6 +97,8 @@ mod event;
 mod failure;
 mod fault;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
 mod history;
 mod hops;

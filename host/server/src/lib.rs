@@ -22,6 +22,8 @@
 
 pub mod cli;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod relay;
 
 mod demo;

@@ -17,6 +17,7 @@ pub(crate) mod chain;
 mod datagram;
 mod drive;
 mod formats;
+pub(crate) mod fuzzing;
 mod pcapng;
 mod plan;
 mod rtcp;

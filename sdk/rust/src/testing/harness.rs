@@ -6,7 +6,7 @@ use crate::attributes::Value;
 use crate::binding::{Access, Binding, RtcpAccess, View};
 use crate::context::{Context, Level};
 use crate::error::Refusal;
-use crate::frame::kind;
+use crate::frame::{self, kind};
 use crate::instance::{Direction, Instance};
 use crate::interceptor::Interceptor;
 use crate::stream::{SessionId, SessionInfo, StreamId, StreamInfo};
@@ -158,6 +158,39 @@ impl<T: Interceptor> Harness<T> {
     /// What the plugin answered when RTCP to the peer was bound.
     pub fn rtcp_writer(&self) -> RtcpAccess {
         self.rtcp[1]
+    }
+
+    /// For fuzz targets: any bytes as frames of a batch. Each is told apart by its place, whatever number it has, and stands
+    /// for a packet that is whole.
+    #[doc(hidden)]
+    pub fn frames(&mut self, mut frames: Vec<u8>) -> Vec<Packet> {
+        let world = self.world();
+        world.shown.clear();
+        let mut rest = frames.as_mut_slice();
+        while let Some(whole) = frame::split(&mut rest) {
+            if let Some(number) = whole.get_mut(20..24) {
+                number.copy_from_slice(&(world.shown.len() as u32).to_le_bytes());
+            }
+            let Some((head, bytes)) = frame::parts(whole) else { break };
+            let known = world.streams.iter().find(|stream| stream.id.number() == head.handle());
+            let access = known.map_or(Access::Pass, |stream| stream.binding.access);
+            let rtcp = matches!(head.kind(), kind::READ_RTCP | kind::WRITE_RTCP);
+            world.shown.push(Shown {
+                stream: (!rtcp).then(|| StreamId::new(head.handle())),
+                view: match access {
+                    Access::Observe(view) | Access::Transform(view) => view,
+                    Access::Pass => View::Packets,
+                },
+                transform: rtcp || matches!(access, Access::Transform(_)),
+                bytes: bytes.to_vec(),
+                attributes: Vec::new(),
+                repaired: false,
+                handed_on: false,
+            });
+        }
+        self.process(frames);
+        self.settle();
+        std::mem::take(&mut self.world().went_on)
     }
 
     /// An RTP packet from the peer. Returns what goes on to the application in its place: the packet, what it was
