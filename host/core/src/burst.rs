@@ -142,13 +142,12 @@ impl Audience<'_> {
             Action::Transform(_) | Action::Closed | Action::Revive => return Passed::Stopped,
         };
         let Some(instance) = self.instances.get_mut(hop.instance) else { return Passed::All };
-        let guest = instance.guest_mut();
         if hop.history {
-            guest.keep(now, hop.handle, sight.packet);
+            instance.guest_mut().keep(now, hop.handle, sight.packet);
         }
         let Some(view) = view else { return Passed::All };
         hop.packets += 1;
-        let batch = &mut guest.batch;
+        let batch = &mut instance.waiting;
         if batch.is_empty() {
             self.waiting.push_back((now, hop.instance));
         }
@@ -351,11 +350,10 @@ impl Shard {
                     };
                     hop.packets += 1;
                     slot.state = State::Waiting;
-                    let guest = instance.guest_mut();
                     if hop.history {
-                        guest.keep(now, hop.handle, &slot.output.packet);
+                        instance.guest_mut().keep(now, hop.handle, &slot.output.packet);
                     }
-                    guest.batch.push(
+                    instance.waiting.push(
                         now,
                         &Sight::new(direction, &slot.output.packet),
                         hop.handle,

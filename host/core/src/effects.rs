@@ -71,7 +71,7 @@ impl Shard {
 
     /// Hands an instance what waits for it. A batch that packets wait for is left to the step that they are in.
     pub(crate) fn flush(&mut self, now: Instant, id: InstanceId) {
-        let batch = self.instances.get(id).map(|instance| &instance.guest().batch);
+        let batch = self.instances.get(id).map(|instance| &instance.waiting);
         if batch.is_some_and(|batch| !batch.is_empty() && !batch.urgent()) {
             self.call_batch(now, id, None);
         }
@@ -257,8 +257,8 @@ impl Shard {
             // Set again, cleared or gone since.
             let Some(wake) = wake.filter(|wake| wake.is_some_and(|at| at <= now)) else { continue };
             *wake = None;
-            guest.batch.push_timer(now, kind, handle);
-            if guest.batch.count as usize >= self.config.batch_frames {
+            instance.waiting.push_timer(now, kind, handle);
+            if instance.waiting.count as usize >= self.config.batch_frames {
                 self.flush(now, id);
             } else if !called.contains(&id) {
                 called.push(id);

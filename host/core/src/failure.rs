@@ -35,7 +35,8 @@ impl Shard {
         mut step: Option<&mut Step<'_>>,
     ) {
         self.hear_last_words(id);
-        let Some(dead) = self.instances.remove(id) else { return };
+        let Some(mut dead) = self.instances.remove(id) else { return };
+        dead.give_up_waiting();
         self.shared.retain(|_, shared| *shared != id);
         let guest = dead.guest();
         let suspects = match owner {
@@ -181,7 +182,7 @@ impl Shard {
             frame::iter(batch.frames.as_bytes()).filter(|(head, _)| seat_of(dead.guest(), head) == Some(seat))
         {
             if let Some(handle) = handle(head.handle, head.kind.names_stream()) {
-                alone.guest_mut().batch.adopt(batch, now, head, handle, bytes);
+                alone.waiting.adopt(batch, now, head, handle, bytes);
             }
         }
         let result = alone.process(now);

@@ -345,7 +345,7 @@ pub(crate) struct Meter {
 pub(crate) struct Guest {
     pub(crate) seats: Ids<Seat>,
     pub(crate) streams: Ids<Bound>,
-    /// In a box, as it changes places with another one when it has been handed over.
+    /// The one that the guest has been given; in a box, as it changes places with another one when it has been dealt with.
     pub(crate) batch: Box<Batch>,
     pub(crate) call: Call,
     pub(crate) voice: Voice,

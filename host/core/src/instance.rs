@@ -27,6 +27,8 @@ const HOSTCALL_BYTES: usize = 8 << 20;
 
 /// One plugin in a store of its own.
 pub(crate) struct Instance {
+    /// Frames for the next batch: here and not with the guest, as every packet asks for them.
+    pub(crate) waiting: Batch,
     store: Store<Guest>,
     exports: Interceptor,
     batched: Option<BatchLane>,
@@ -82,6 +84,7 @@ impl Instance {
         };
         let (exports, batched) = instantiate(&mut store).map_err(|error| fault(store.data(), &error))?;
         Ok(Self {
+            waiting: Batch::default(),
             store,
             exports,
             batched,
@@ -154,6 +157,13 @@ impl Instance {
         self.spare_effects = Some(effects);
     }
 
+    /// Puts what waits where a batch that failed would be, unless that is what failed: so nothing of it is forgotten.
+    pub(crate) fn give_up_waiting(&mut self) {
+        if self.guest().batch.is_empty() {
+            std::mem::swap(&mut self.waiting, &mut self.store.data_mut().batch);
+        }
+    }
+
     /// Takes the batch that was handed over. Give it back to [`reuse_batch`](Self::reuse_batch) when done.
     pub(crate) fn take_batch(&mut self) -> Box<Batch> {
         std::mem::replace(&mut self.store.data_mut().batch, self.spare_batch.take().unwrap_or_default())
@@ -168,6 +178,7 @@ impl Instance {
     /// Hands the waiting batch to the guest, which leaves what each token named.
     pub(crate) fn process(&mut self, now: Instant) -> Result<(), Fault> {
         let guest = self.store.data_mut();
+        std::mem::swap(&mut self.waiting, &mut guest.batch);
         let frames = std::mem::take(&mut guest.batch.frames);
         guest.call.ticks = 0;
         guest.call.processing = true;

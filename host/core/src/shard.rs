@@ -435,7 +435,7 @@ impl Shard {
     /// been handed over since.
     fn oldest_batch(&mut self) -> Option<(Instant, InstanceId)> {
         while let Some((since, instance)) = self.waiting.front().copied() {
-            let batch = self.instances.get(instance).map(|instance| &instance.guest().batch);
+            let batch = self.instances.get(instance).map(|instance| &instance.waiting);
             if batch.is_some_and(|batch| !batch.is_empty() && batch.since == since) {
                 return Some((since, instance));
             }
