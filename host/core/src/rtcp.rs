@@ -1,5 +1,7 @@
 //! RTCP as the host needs it: checking compounds, and merging what one tick brings into compounds within the MTU.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -38,6 +40,8 @@ pub enum RtcpError {
     Long(usize),
 }
 
+/// The bit of a packet's first byte that says that padding ends it.
+const PADDING: u8 = 0x20;
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
@@ -123,7 +127,8 @@ pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> SmallVec<[Bytes; 1]> {
         return smallvec::smallvec![datagram];
     }
     let budget = speaker.mtu.saturating_sub(description.len());
-    let mut packets: Vec<&[u8]> = tick.iter().flat_map(|bytes| packets(bytes)).map_while(Result::ok).collect();
+    let mut packets: Vec<Cow<'_, [u8]>> =
+        tick.iter().flat_map(|bytes| packets(bytes)).map_while(Result::ok).map(unpadded).collect();
     packets.sort_by_key(|packet| match packet[1] {
         SENDER_REPORT | RECEIVER_REPORT => 0,
         SOURCE_DESCRIPTION => 1,
@@ -131,7 +136,7 @@ pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> SmallVec<[Bytes; 1]> {
     });
     let mut datagrams = SmallVec::new();
     let mut datagram: Vec<u8> = Vec::new();
-    for packet in packets {
+    for packet in &packets {
         if !datagram.is_empty() && datagram.len() + packet.len() > budget {
             datagrams.push(finish(&mut datagram, description, speaker.mtu));
         }
@@ -147,6 +152,20 @@ pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> SmallVec<[Bytes; 1]> {
     datagrams
 }
 
+/// A packet without its padding, of which only the last one of a compound may have some (RFC 3550, 6.4.1). One whose count
+/// of padding cannot be is left as it is.
+fn unpadded(packet: &[u8]) -> Cow<'_, [u8]> {
+    let padding = packet.last().map_or(0, |count| usize::from(*count));
+    let len = packet.len().saturating_sub(padding);
+    if packet[0] & PADDING == 0 || padding == 0 || padding % 4 != 0 || len < 4 {
+        return packet.into();
+    }
+    let mut packet = packet[..len].to_vec();
+    packet[0] &= !PADDING;
+    packet[2..4].copy_from_slice(&((len / 4 - 1) as u16).to_be_bytes());
+    packet.into()
+}
+
 /// What most ticks bring is one packet: then its datagram is put together at once.
 fn alone(packet: &Bytes, speaker: &Speaker) -> Option<Bytes> {
     let mut parts = packets(packet);
@@ -154,9 +173,10 @@ fn alone(packet: &Bytes, speaker: &Speaker) -> Option<Bytes> {
     if speaker.mode == RtcpMode::ReducedSize {
         return Some(packet.clone());
     }
+    let padded_report = is_report(packet) && packet[0] & PADDING != 0;
     let report = empty_receiver_report(speaker.ssrc);
     let size = report.len() + speaker.description.len() + packet.len();
-    if packet[1] == SOURCE_DESCRIPTION || size > speaker.mtu {
+    if packet[1] == SOURCE_DESCRIPTION || padded_report || size > speaker.mtu {
         return None;
     }
     let (before, after): (&[u8], &[u8]) = if is_report(packet) { (packet, &[]) } else { (&report, packet) };
@@ -241,6 +261,32 @@ mod tests {
         assert!(check(&merged[0]).is_ok());
         let merged = merge(&[packet(202, 3), packet(205, 2), packet(201, 1)], &speaker(RtcpMode::Compound, 1200));
         assert_eq!(kinds(&merged), [[201, 202, 205]]);
+    }
+
+    #[test]
+    fn rfc_3550_6_4_1_only_the_last_packet_of_a_compound_has_padding() {
+        let padded = |kind, words| {
+            let mut bytes = packet(kind, words).to_vec();
+            bytes[0] |= PADDING;
+            bytes[4 * usize::from(words) + 3] = 8;
+            Bytes::from(bytes)
+        };
+        let tick = [padded(201, 3), padded(206, 4), padded(205, 4), packet(205, 2)];
+        for tick in [&tick[..1], &tick[1..2], &tick[..]] {
+            for mode in [RtcpMode::Compound, RtcpMode::ReducedSize] {
+                for datagram in merge(tick, &speaker(mode, 1200)) {
+                    let found: Vec<_> = packets(&datagram).map(Result::unwrap).collect();
+                    assert!(found[..found.len() - 1].iter().all(|packet| packet[0] & PADDING == 0));
+                }
+            }
+        }
+        assert_eq!(*unpadded(&padded(205, 4)), packet(205, 2)[..]);
+        // Padding that reaches into the head, or is no whole words, is none.
+        for count in [0, 3, 20, 24] {
+            let mut lying = padded(205, 4).to_vec();
+            lying[19] = count;
+            assert_eq!(*unpadded(&lying), lying[..]);
+        }
     }
 
     #[test]
