@@ -30,6 +30,7 @@ mod rtcp;
 mod session_attributes;
 mod sharing;
 mod sink;
+mod statistics;
 mod storms;
 mod swap;
 mod timers;
