@@ -155,6 +155,20 @@ impl<'a> Header<'a> {
     /// The value of the extension that was negotiated with this id.
     #[inline]
     pub fn extension(&self, id: u8) -> Option<&'a [u8]> {
+        // Often it is the first one, and then no loop is needed to find it.
+        if self.extension > 0
+            && let Some([p0, p1, _, _, first, rest @ ..]) = self.bytes.get(self.extension..)
+            && u16::from_be_bytes([*p0, *p1]) == ONE_BYTE
+            && first >> 4 == id
+            && (1..=14).contains(&id)
+        {
+            return rest.get(..usize::from(first & 0x0F) + 1);
+        }
+        self.extension_behind(id)
+    }
+
+    #[inline(never)]
+    fn extension_behind(&self, id: u8) -> Option<&'a [u8]> {
         self.extensions().find(|(other, _)| *other == id).map(|(_, value)| value)
     }
 
@@ -341,6 +355,27 @@ mod tests {
         assert_eq!(header.extension(2), None);
         assert_eq!((header.extension_range(3), header.extension_range(2)), (Some(21..23), None));
         assert_eq!(header.extensions().map(|(id, _)| id).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn the_first_extension_is_found_like_any_other() {
+        for block in [
+            [0xBE, 0xDE, 0, 1, 0x12, 1, 2, 3],
+            [0xBE, 0xDE, 0, 1, 0x13, 1, 2, 3],
+            [0xBE, 0xDE, 0, 1, 0x00, 1, 2, 3],
+            [0xBE, 0xDE, 0, 1, 0xF0, 1, 2, 3],
+            [0x10, 0x00, 0, 1, 0x01, 1, 2, 3],
+        ] {
+            let bytes = header(&block);
+            let header = Header::parse(&bytes).unwrap();
+            for id in 0..=16 {
+                assert_eq!(header.extension(id), header.extension_behind(id), "{block:x?} {id}");
+            }
+        }
+        // Without a block, the fixed header may look like one.
+        let mut bytes = vec![0; 12 + 14 * 4];
+        bytes[..5].copy_from_slice(&[0xAE, 0xDE, 0, 1, 0x10]);
+        assert_eq!(Header::parse(&bytes).unwrap().extension(1), None);
     }
 
     #[test]
