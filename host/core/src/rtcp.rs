@@ -157,7 +157,7 @@ pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> SmallVec<[Bytes; 1]> {
 fn unpadded(packet: &[u8]) -> Cow<'_, [u8]> {
     let padding = packet.last().map_or(0, |count| usize::from(*count));
     let len = packet.len().saturating_sub(padding);
-    if packet[0] & PADDING == 0 || padding == 0 || padding % 4 != 0 || len < 4 {
+    if packet[0] & PADDING == 0 || padding == 0 || !padding.is_multiple_of(4) || len < 4 {
         return packet.into();
     }
     let mut packet = packet[..len].to_vec();
