@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::{Place, Plugin};
+use crate::order;
+use crate::plugin::Plugin;
 use crate::sink::SinkId;
 
 /// Who shares an instance.
@@ -147,24 +148,13 @@ impl Chain {
         Self { members: members.into_iter().collect() }
     }
 
-    /// Sentences about plugins that defeat each other in this order: each names both and says why.
+    /// Sentences about plugins that defeat each other in this order: each names both and says why. Another order is
+    /// [`proposed_order`](crate::proposed_order)'s.
     pub fn warnings(&self) -> Vec<String> {
-        let placed: Vec<_> = self
-            .members
-            .iter()
-            .map(|member| (member.plugin.name(), member.plugin.description().place))
-            .filter(|(_, place)| *place != Place::Anywhere)
-            .collect();
-        placed
-            .windows(2)
-            .filter(|pair| pair[0].1 > pair[1].1)
-            .map(|pair| {
-                let [(near, near_place), (far, far_place)] = [pair[0], pair[1]];
-                format!(
-                    "{near} ({near_place}) is closer to the wire than {far} ({far_place}): {}; put {far} first",
-                    far_place.why_closer_than(near_place)
-                )
-            })
+        let places: Vec<_> = self.members.iter().map(|member| member.plugin.description().place).collect();
+        let describe = |index: usize| format!("{} ({})", self.members[index].plugin.name(), places[index]);
+        order::conflicts(&places)
+            .map(|(near, far, why)| format!("{} is closer to the wire than {}: {why}", describe(near), describe(far)))
             .collect()
     }
 }

@@ -105,6 +105,7 @@ mod hops;
 mod ids;
 mod imports;
 mod instance;
+mod order;
 mod packet;
 mod plugin;
 mod report;
@@ -127,8 +128,9 @@ pub use engine::{Clocks, CompileLimits, Engine, EngineConfig, EngineError, TICK}
 pub use event::{Culprit, Event, FaultAction, Level};
 pub use fault::{FaultCounts, FaultKind};
 pub use guest::Metric;
+pub use order::{Place, proposed_order};
 pub use packet::{Kind, Packet, RtcpPacket, RtpError, RtpPacket, header_len};
-pub use plugin::{CONTRACT, ConfigOption, Description, Digest, Grants, Lane, LoadError, Place, Plugin};
+pub use plugin::{CONTRACT, ConfigOption, Description, Digest, Grants, Lane, LoadError, Plugin};
 pub use report::{MemberReport, SessionReport};
 pub use rtcp::{RtcpError, RtcpMode};
 pub use session::{Malformed, MemberState, SessionCounts, SessionId, SessionSpec, StreamId, TenantId};

@@ -13,6 +13,7 @@ use crate::engine::Engine;
 use crate::fault::Fault;
 use crate::guest::Guest;
 use crate::instance::Instance;
+use crate::order::Place;
 use crate::survey::{self, Survey, SurveyError};
 use crate::time::{Instant, WallClock};
 
@@ -123,62 +124,6 @@ impl Default for Grants {
     /// What works on packets and leaves nothing behind: everything but media, a sink and WASI.
     fn default() -> Self {
         Self { read_media: false, sink: false, wasi: false, ..Self::ALL }
-    }
-}
-
-/// A plugin's station in a chain, in order from the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Place {
-    /// Remembers what was sent, for congestion control.
-    SendHistory,
-    /// Numbers what is sent.
-    Numbering,
-    /// Decides when packets are sent.
-    Pacing,
-    /// Answers requests for lost packets.
-    Retransmission,
-    /// Adds repair packets.
-    RepairEncoding,
-    /// Restores lost packets from repair packets.
-    RepairDecoding,
-    /// Asks for lost packets.
-    LossDetection,
-    /// Tells the peer when packets arrived.
-    ArrivalFeedback,
-    /// RTCP sender and receiver reports.
-    Reports,
-    /// Requests to the peer's encoder.
-    EncoderRequests,
-    /// Puts packets in order for playout.
-    Playout,
-    /// Works anywhere.
-    Anywhere,
-}
-
-impl Place {
-    /// Why this station belongs closer to the wire than `other`, which is further out in [`Place`]'s order.
-    pub(crate) fn why_closer_than(self, other: Self) -> &'static str {
-        match (self, other) {
-            (Self::Numbering, _) => "what is added between them leaves unnumbered",
-            (Self::Pacing, _) => "what is added between them leaves unpaced",
-            (Self::SendHistory, _) => "what is added between them is not remembered",
-            (Self::Retransmission, _) => "repair made between them would not be kept for retransmission",
-            (Self::RepairEncoding | Self::RepairDecoding, _) => "losses would be asked for before repair is tried",
-            (_, Self::Playout) => "packets would be recorded when they are played, not when they arrive",
-            _ => "the usual order from the wire is the other way round",
-        }
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = format!("{self:?}");
-        for (at, letter) in name.char_indices() {
-            let separator = if at > 0 && letter.is_uppercase() { "-" } else { "" };
-            write!(f, "{separator}{}", letter.to_ascii_lowercase())?;
-        }
-        Ok(())
     }
 }
 

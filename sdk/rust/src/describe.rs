@@ -15,12 +15,12 @@ pub enum Place {
     Retransmission,
     /// Adds repair packets.
     RepairEncoding,
+    /// Tells the peer when packets arrived, repair packets too.
+    ArrivalFeedback,
     /// Restores lost packets from repair packets.
     RepairDecoding,
     /// Asks the peer for lost packets.
     LossDetection,
-    /// Tells the peer when packets arrived.
-    ArrivalFeedback,
     /// RTCP sender and receiver reports.
     Reports,
     /// Requests to the peer's encoder, such as key frames.

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use sandbar_host::{FaultPolicy, Grants, Isolation, Limits, Malformed, RtcpFeedback, RtcpMode, RtpHeaderExtension};
 
 pub(crate) use check::PUBLISHER;
+pub(crate) use problem::nearest;
 pub use problem::{ConfigError, KeyPath, Origin, Problem};
 
 /// Everything a relay is told.

@@ -8,6 +8,7 @@ use anyhow::Context;
 use sandbar_host::{CONTRACT, ConfigOption, Digest, Grants, Isolation, Lane, LoadError, MemberSpec, Place, Plugin};
 use serde::Serialize;
 
+use crate::config::nearest;
 use crate::tool::Tool;
 
 /// A component's bytes, from a file or, by its name, from this program.
@@ -16,7 +17,12 @@ pub(crate) fn read(said: &Path) -> anyhow::Result<Cow<'static, [u8]>> {
     match (std::fs::read(said), embedded) {
         (Ok(bytes), _) => Ok(bytes.into()),
         (Err(error), Some(plugin)) if error.kind() == std::io::ErrorKind::NotFound => Ok(plugin.component.into()),
-        (Err(error), _) => Err(error).with_context(|| said.display().to_string()),
+        (Err(error), _) => {
+            let names = sandbar_plugins::ALL.iter().map(|plugin| plugin.name);
+            let meant = said.to_str().and_then(|said| nearest(said, names));
+            let hint = meant.map(|name| format!(" (is {name} meant?)")).unwrap_or_default();
+            Err(error).with_context(|| format!("{}{hint}", said.display()))
+        }
     }
 }
 

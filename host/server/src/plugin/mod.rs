@@ -6,6 +6,7 @@ mod facts;
 mod inspect;
 mod list;
 mod new;
+mod order;
 
 use std::process::ExitCode;
 
@@ -26,7 +27,8 @@ Examples:
   sandbar plugin new my-counter        a Rust project in ./my-counter, with the SDK in it
   sandbar plugin build my-counter      makes my-counter/my-counter.wasm
   sandbar plugin check my-counter/my-counter.wasm
-  sandbar plugin inspect nack-generator";
+  sandbar plugin inspect nack-generator
+  sandbar plugin order nack-generator my-counter/my-counter.wasm twcc-sender";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -40,6 +42,8 @@ enum Command {
     Check(check::Args),
     /// List the plugins that are part of this program
     List(list::Args),
+    /// Propose the order of a chain, from the wire, in which its plugins do not defeat each other
+    Order(order::Args),
 }
 
 /// Does what the command line says.
@@ -51,5 +55,6 @@ pub(crate) fn run(args: &Args, log: &Log) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args),
         Command::Check(args) => check::run(args),
         Command::List(args) => list::run(args),
+        Command::Order(args) => order::run(args),
     }
 }

@@ -4,6 +4,7 @@
 mod captures;
 mod check;
 mod inspect;
+mod order;
 mod program;
 mod project;
 mod readme;
