@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::problem::{KeyPath, nearest};
-use super::{Config, Leg, Peer, PluginSource, Publisher, Route, RtcpPort, Rtx, Sink, Stream, Subscriber};
+use super::{Config, Fec, Leg, Peer, PluginSource, Publisher, Route, RtcpPort, Rtx, Sink, Stream, Subscriber};
 
 /// A subscriber may not be called like the publisher's leg is in reports.
 pub(crate) const PUBLISHER: &str = "publisher";
@@ -166,6 +166,15 @@ fn streams(publisher: &Publisher, path: &KeyPath, found: &mut Found) {
                 Some(ssrc) => ssrcs.take(ssrc, path.key("ssrc"), found),
             }
         }
+        if let Some(fec) = stream.fec {
+            let path = path.key("fec");
+            let own = fec_of(stream, stream.rtx, fec, &path, found);
+            match fec.ssrc {
+                None if own => payload_types.take(fec.payload_type, path.key("payload_type"), found),
+                None => {}
+                Some(ssrc) => ssrcs.take(ssrc, path.key("ssrc"), found),
+            }
+        }
         extensions(&stream.extensions, &path.key("extensions"), found);
     }
 }
@@ -192,6 +201,12 @@ fn overrides(publisher: &Publisher, subscriber: &Subscriber, path: &KeyPath, fou
                 ssrcs.take(ssrc, path.key("rtx").key("ssrc"), found);
             }
         }
+        if let Some(Some(fec)) = stream.fec {
+            fec_of(original, stream.rtx.unwrap_or(original.rtx), fec, &path.key("fec"), found);
+            if let Some(ssrc) = fec.ssrc {
+                ssrcs.take(ssrc, path.key("fec").key("ssrc"), found);
+            }
+        }
         extensions(stream.extensions.as_deref().unwrap_or_default(), &path.key("extensions"), found);
     }
 }
@@ -201,6 +216,18 @@ fn rtx_of(stream: &Stream, rtx: Rtx, path: &KeyPath, found: &mut Found) {
         let message = format!("{} is the stream's own; RTX has one of its own (RFC 4588, 4)", rtx.payload_type);
         found.push((path.key("payload_type"), message));
     }
+}
+
+/// Whether the payload type of repair packets is their own.
+fn fec_of(stream: &Stream, rtx: Option<Rtx>, fec: Fec, path: &KeyPath, found: &mut Found) -> bool {
+    let whose = match fec.payload_type {
+        taken if taken == stream.payload_type => "the stream's own",
+        taken if rtx.is_some_and(|rtx| rtx.payload_type == taken) => "that of its retransmissions",
+        _ => return true,
+    };
+    let message = format!("{} is {whose}; repair packets have one of their own", fec.payload_type);
+    found.push((path.key("payload_type"), message));
+    false
 }
 
 fn extensions(extensions: &[sandbar_host::RtpHeaderExtension], path: &KeyPath, found: &mut Found) {

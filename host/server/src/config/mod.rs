@@ -312,6 +312,8 @@ pub struct Stream {
     pub fmtp: String,
     /// Retransmissions as RTX (RFC 4588), where negotiated.
     pub rtx: Option<Rtx>,
+    /// Repair packets in a stream of their own, such as FlexFEC, where negotiated.
+    pub fec: Option<Fec>,
     /// As in `a=rtcp-fb`.
     pub rtcp_feedback: Vec<RtcpFeedback>,
     /// Header extensions, as negotiated.
@@ -324,6 +326,15 @@ pub struct Rtx {
     /// `None`: learned from a publisher's packets; derived for a subscriber.
     pub ssrc: Option<u32>,
     /// Other than the stream's own.
+    pub payload_type: u8,
+}
+
+/// A stream of repair packets (forward error correction).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fec {
+    /// `None`: learned from a publisher's packets; derived for a subscriber.
+    pub ssrc: Option<u32>,
+    /// Other than the stream's own and that of its retransmissions.
     pub payload_type: u8,
 }
 
@@ -355,6 +366,8 @@ pub struct StreamOverride {
     pub name: String,
     /// `None`: as the publisher's; `Some(None)`: retransmissions go in the stream itself.
     pub rtx: Option<Option<Rtx>>,
+    /// `None`: as the publisher's; `Some(None)`: no repair packets.
+    pub fec: Option<Option<Fec>>,
     /// `None`: as the publisher's.
     pub rtcp_feedback: Option<Vec<RtcpFeedback>>,
     /// `None`: as the publisher's.

@@ -7,7 +7,7 @@ use sandbar_host::{Malformed, RtcpFeedback, RtcpMode, RtpHeaderExtension};
 
 use super::reader::{Fields, Node};
 use super::{
-    DEFAULT_KEYFRAME_INTERVAL, DEFAULT_RELEARN_AFTER, DEFAULT_TENANT, Leg, Peer, Publisher, Route, RtcpPort, Rtx,
+    DEFAULT_KEYFRAME_INTERVAL, DEFAULT_RELEARN_AFTER, DEFAULT_TENANT, Fec, Leg, Peer, Publisher, Route, RtcpPort, Rtx,
     Stream, StreamOverride, Subscriber,
 };
 
@@ -138,6 +138,7 @@ fn stream(node: Node<'_>) -> Option<Stream> {
         channels: fields.get("channels", |node| node.integer(1_u16..=255)).unwrap_or_default(),
         fmtp: fields.get("fmtp", |node| node.name()).unwrap_or_default(),
         rtx: fields.get("rtx", rtx),
+        fec: fields.get("fec", fec),
         rtcp_feedback: fields.get("rtcp_feedback", |node| node.list(feedback)).unwrap_or_default(),
         extensions: fields.get("extensions", |node| node.list(extension)).unwrap_or_default(),
     };
@@ -151,6 +152,7 @@ fn stream_override(node: Node<'_>) -> Option<StreamOverride> {
     let stream = StreamOverride {
         name: name.unwrap_or_default(),
         rtx: fields.get("rtx", |node| if node.is_false() { Some(None) } else { rtx(node).map(Some) }),
+        fec: fields.get("fec", |node| if node.is_false() { Some(None) } else { fec(node).map(Some) }),
         rtcp_feedback: fields.get("rtcp_feedback", |node| node.list(feedback)),
         extensions: fields.get("extensions", |node| node.list(extension)),
     };
@@ -172,6 +174,14 @@ fn rtx(node: Node<'_>) -> Option<Rtx> {
     let ssrc = fields.get("ssrc", any_ssrc).flatten();
     fields.finish();
     Some(Rtx { ssrc, payload_type: payload_type? })
+}
+
+fn fec(node: Node<'_>) -> Option<Fec> {
+    let mut fields = node.fields()?;
+    let payload_type = fields.need("payload_type", "what repair packets carry, such as 115", payload_type);
+    let ssrc = fields.get("ssrc", any_ssrc).flatten();
+    fields.finish();
+    Some(Fec { ssrc, payload_type: payload_type? })
 }
 
 /// A line of `a=rtcp-fb` without the payload type: `"nack"`, `"nack pli"`, `"transport-cc"`.

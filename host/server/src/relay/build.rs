@@ -241,8 +241,11 @@ impl Opening<'_> {
         let publisher = self.route.publisher.streams.iter();
         let overrides = self.route.subscribers.iter().flat_map(|subscriber| &subscriber.streams);
         publisher
-            .flat_map(|stream| [stream.ssrc, stream.rtx.and_then(|rtx| rtx.ssrc)])
-            .chain(overrides.map(|differs| differs.rtx.flatten().and_then(|rtx| rtx.ssrc)))
+            .flat_map(|stream| [stream.ssrc, stream.rtx.and_then(|rtx| rtx.ssrc), stream.fec.and_then(|fec| fec.ssrc)])
+            .chain(overrides.flat_map(|differs| {
+                let rtx = differs.rtx.flatten().and_then(|rtx| rtx.ssrc);
+                [rtx, differs.fec.flatten().and_then(|fec| fec.ssrc)]
+            }))
             .flatten()
     }
 

@@ -125,11 +125,13 @@ impl RouteState {
                 if subscriber.has(index) {
                     continue;
                 }
-                let own_rtx = |ssrc| {
-                    let named = subscriber.streams.iter().flatten().filter_map(|stream| stream.rtx?.ssrc);
-                    named.chain(sources.iter().copied().flatten()).any(|taken| taken == ssrc)
+                let taken = |ssrc| {
+                    let streams = || subscriber.streams.iter().flatten();
+                    let rtx = streams().filter_map(|stream| stream.rtx?.ssrc);
+                    let fec = streams().filter_map(|stream| stream.fec?.ssrc);
+                    rtx.chain(fec).chain(sources.iter().copied().flatten()).any(|taken| taken == ssrc)
                 };
-                let info = subscriber_info(stream, ssrc, own_rtx);
+                let info = subscriber_info(stream, ssrc, taken);
                 match shard.bind_local_stream(now, subscriber.session, info) {
                     Ok(id) => subscriber.bound[index] = Some(id),
                     Err(error) => {

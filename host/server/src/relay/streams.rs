@@ -15,7 +15,7 @@ use std::time::Duration;
 use sandbar_host::{Instant, StreamId, StreamInfo};
 
 use super::keyframes::KeyFrames;
-use crate::config::{DEFAULT_RELEARN_AFTER, Peer, Publisher, Rtx, Stream, StreamOverride};
+use crate::config::{DEFAULT_RELEARN_AFTER, Peer, Publisher, Stream, StreamOverride};
 
 /// How long after its BYE a source's stragglers are not taken for its return (RFC 3550, 6.3.4 has the same concern).
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -44,10 +44,22 @@ pub(crate) struct Bound {
     pub(crate) id: StreamId,
     pub(crate) ssrc: u32,
     heard: Instant,
-    /// The SSRC of retransmissions that the chain knows.
-    rtx: Option<u32>,
+    /// Its retransmissions and its repair packets, as [`companions`] has them.
+    companions: [Companion; 2],
+}
+
+/// A stream beside a stream.
+#[derive(Clone, Copy, Debug)]
+struct Companion {
+    /// The SSRC that the chain knows.
+    shown: Option<u32>,
     /// The one on the wire, where it was learned, and when it was last heard.
-    rtx_on_wire: Option<(u32, Instant)>,
+    on_wire: Option<(u32, Instant)>,
+}
+
+/// The SSRC and payload type of a stream's retransmissions and of its repair packets.
+fn companions(stream: &Stream) -> [Option<(Option<u32>, u8)>; 2] {
+    [stream.rtx.map(|rtx| (rtx.ssrc, rtx.payload_type)), stream.fec.map(|fec| (fec.ssrc, fec.payload_type))]
 }
 
 /// What an RTP packet is to the leg.
@@ -55,8 +67,8 @@ pub(crate) struct Bound {
 pub(crate) enum Verdict {
     /// A packet of a bound stream or its companion.
     Bound,
-    /// A retransmission whose SSRC on the wire is not the one that the chain knows, which is this.
-    Retransmission(u32),
+    /// A retransmission or repair packet whose SSRC on the wire is not the one that the chain knows, which is this.
+    Companion(u32),
     /// The first packet of a declared stream's new source.
     New(usize),
     /// Of no declared stream.
@@ -109,14 +121,16 @@ impl Streams {
                 bound.heard = now;
                 return Verdict::Bound;
             }
-            if let (Some(shown), Some((on_wire, heard))) = (bound.rtx, &mut bound.rtx_on_wire)
-                && *on_wire == ssrc
-            {
-                *heard = now;
-                return Verdict::Retransmission(shown);
-            }
-            if bound.rtx == Some(ssrc) {
-                return Verdict::Bound;
+            for companion in &mut bound.companions {
+                if let (Some(shown), Some((on_wire, heard))) = (companion.shown, &mut companion.on_wire)
+                    && *on_wire == ssrc
+                {
+                    *heard = now;
+                    return Verdict::Companion(shown);
+                }
+                if companion.shown == Some(ssrc) {
+                    return Verdict::Bound;
+                }
             }
         }
         self.judge_new(now, ssrc, payload_type)
@@ -139,13 +153,14 @@ impl Streams {
                 let silent = declared.bound.is_none_or(|bound| now - bound.heard >= relearn_after);
                 return verdict(index, silent && !waits(declared.refused));
             }
-            let learns_rtx = declared.stream.rtx == Some(Rtx { ssrc: None, payload_type });
-            if let (true, Some(bound)) = (learns_rtx, &mut declared.bound) {
-                let free = bound.rtx_on_wire.is_none_or(|(_, heard)| now - heard >= relearn_after);
-                return match bound.rtx {
+            let learns = companions(&declared.stream).map(|said| said == Some((None, payload_type)));
+            let learning = declared.bound.as_mut().map(|bound| bound.companions.iter_mut().zip(learns));
+            if let Some((companion, _)) = learning.and_then(|mut all| all.find(|(_, learns)| *learns)) {
+                let free = companion.on_wire.is_none_or(|(_, heard)| now - heard >= relearn_after);
+                return match companion.shown {
                     Some(shown) if free => {
-                        bound.rtx_on_wire = Some((ssrc, now));
-                        Verdict::Retransmission(shown)
+                        companion.on_wire = Some((ssrc, now));
+                        Verdict::Companion(shown)
                     }
                     _ => Verdict::Unknown,
                 };
@@ -158,27 +173,24 @@ impl Streams {
     pub(crate) fn announced(&self, ssrc: u32, payload_type: u8) -> bool {
         self.declared.iter().any(|declared| {
             let main = declared.stream.ssrc.map_or(declared.stream.payload_type == payload_type, |named| named == ssrc);
-            let rtx = declared
-                .stream
-                .rtx
-                .is_some_and(|rtx| rtx.ssrc.map_or(rtx.payload_type == payload_type, |named| named == ssrc));
-            main || rtx
+            let is = |(named, carries): (Option<u32>, u8)| named.map_or(carries == payload_type, |named| named == ssrc);
+            main || companions(&declared.stream).into_iter().flatten().any(is)
         })
     }
 
     /// What is said to the chain about stream `index` when its source is `ssrc`.
     pub(crate) fn info(&self, index: usize, ssrc: u32) -> Option<StreamInfo> {
         let stream = &self.get(index)?.stream;
-        let rtx = stream.rtx.map(|rtx| Rtx { ssrc: Some(rtx.ssrc.unwrap_or_else(|| self.derive(ssrc))), ..rtx });
-        Some(info(stream, ssrc, rtx))
+        Some(info(stream, ssrc, |derived| self.takes(derived)))
     }
 
     /// Notes that stream `index` was bound as `info` says.
     pub(crate) fn bound(&mut self, now: Instant, index: usize, id: StreamId, info: &StreamInfo) {
         if let Some(declared) = self.declared.get_mut(index) {
-            let rtx = info.ssrc_retransmission;
+            let companions = [info.ssrc_retransmission, info.ssrc_forward_error_correction];
+            let companions = companions.map(|shown| Companion { shown, on_wire: None });
             declared.refused = None;
-            declared.bound = Some(Bound { id, ssrc: info.ssrc, heard: now, rtx, rtx_on_wire: None });
+            declared.bound = Some(Bound { id, ssrc: info.ssrc, heard: now, companions });
         }
     }
 
@@ -197,14 +209,12 @@ impl Streams {
         }
     }
 
-    /// An SSRC for a stream's retransmissions that no stream of the leg has, the same for the same stream.
-    fn derive(&self, ssrc: u32) -> u32 {
-        derive_rtx(ssrc, |taken| {
-            self.declared.iter().any(|declared| {
-                let rtx = declared.stream.rtx.and_then(|rtx| rtx.ssrc);
-                let bound = declared.bound.map(|bound| bound.ssrc);
-                [declared.stream.ssrc, rtx, bound].contains(&Some(taken))
-            })
+    /// Whether a stream of the leg has the SSRC.
+    fn takes(&self, ssrc: u32) -> bool {
+        self.declared.iter().any(|declared| {
+            let named = companions(&declared.stream).into_iter().flatten().filter_map(|(ssrc, _)| ssrc);
+            let bound = declared.bound.map(|bound| bound.ssrc);
+            named.chain(declared.stream.ssrc).chain(bound).any(|taken| taken == ssrc)
         })
     }
 }
@@ -214,26 +224,32 @@ pub(crate) fn for_subscriber(stream: &Stream, differs: Option<&StreamOverride>) 
     let mut stream = stream.clone();
     if let Some(differs) = differs {
         stream.rtx = differs.rtx.unwrap_or(stream.rtx);
+        stream.fec = differs.fec.unwrap_or(stream.fec);
         stream.rtcp_feedback = differs.rtcp_feedback.clone().unwrap_or(stream.rtcp_feedback);
         stream.extensions = differs.extensions.clone().unwrap_or(stream.extensions);
     }
     stream
 }
 
-/// What is said to a subscriber's chain about a stream. Retransmissions to it are the relay's own; where they have no
-/// SSRC, one is derived that is not `taken`.
+/// What is said to a subscriber's chain about a stream. Retransmissions and repair packets to it are the relay's own; where
+/// they have no SSRC, one is derived that is not `taken`.
 pub(crate) fn subscriber_info(stream: &Stream, ssrc: u32, taken: impl Fn(u32) -> bool) -> StreamInfo {
-    let rtx = stream.rtx.map(|rtx| Rtx { ssrc: Some(rtx.ssrc.unwrap_or_else(|| derive_rtx(ssrc, taken))), ..rtx });
-    info(stream, ssrc, rtx)
+    info(stream, ssrc, taken)
 }
 
-fn info(stream: &Stream, ssrc: u32, rtx: Option<Rtx>) -> StreamInfo {
+fn info(stream: &Stream, ssrc: u32, taken: impl Fn(u32) -> bool) -> StreamInfo {
+    let rtx = stream.rtx.map(|rtx| rtx.ssrc.unwrap_or_else(|| derive(RTX_OF, ssrc, &taken)));
+    let fec = stream
+        .fec
+        .map(|fec| fec.ssrc.unwrap_or_else(|| derive(FEC_OF, ssrc, |derived| rtx == Some(derived) || taken(derived))));
     StreamInfo {
         id: stream.name.clone(),
         ssrc,
-        ssrc_retransmission: rtx.and_then(|rtx| rtx.ssrc),
+        ssrc_retransmission: rtx,
+        ssrc_forward_error_correction: fec,
         payload_type: stream.payload_type,
-        payload_type_retransmission: rtx.map(|rtx| rtx.payload_type),
+        payload_type_retransmission: stream.rtx.map(|rtx| rtx.payload_type),
+        payload_type_forward_error_correction: stream.fec.map(|fec| fec.payload_type),
         rtp_header_extensions: stream.extensions.clone(),
         mime_type: stream.mime_type.clone(),
         clock_rate: stream.clock_rate,
@@ -244,10 +260,14 @@ fn info(stream: &Stream, ssrc: u32, rtx: Option<Rtx>) -> StreamInfo {
     }
 }
 
+/// What makes the SSRC of a stream's retransmissions another than that of its repair packets.
+const RTX_OF: u32 = 0x5258_5258;
+const FEC_OF: u32 = 0x4645_4645;
+
 /// An SSRC that is not taken, derived from the stream's and not drawn, so that a receiver finds the same after the relay
 /// was restarted; and scattered, because a sender's own SSRCs may well be neighbours.
-fn derive_rtx(ssrc: u32, taken: impl Fn(u32) -> bool) -> u32 {
-    let mut derived = (ssrc ^ 0x5258_5258).wrapping_mul(0x9e37_79b1).rotate_left(15);
+fn derive(of: u32, ssrc: u32, taken: impl Fn(u32) -> bool) -> u32 {
+    let mut derived = (ssrc ^ of).wrapping_mul(0x9e37_79b1).rotate_left(15);
     while derived == 0 || derived == ssrc || taken(derived) {
         derived = derived.wrapping_add(1);
     }
@@ -257,7 +277,7 @@ fn derive_rtx(ssrc: u32, taken: impl Fn(u32) -> bool) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Leg;
+    use crate::config::{Fec, Leg, Rtx};
 
     const VIDEO: u8 = 96;
     const RTX: u8 = 97;
@@ -307,10 +327,31 @@ mod tests {
         assert_eq!(streams.judge(Instant::ZERO, 9, RTX), Verdict::Unknown, "there is nothing to retransmit yet");
         let shown = bind(&mut streams, Instant::ZERO, 1);
         assert_ne!(shown, 1);
-        assert_eq!(streams.judge(Instant::ZERO, 9, RTX), Verdict::Retransmission(shown));
-        assert_eq!(streams.judge(Instant::from_millis(4000), 9, RTX), Verdict::Retransmission(shown));
+        assert_eq!(streams.judge(Instant::ZERO, 9, RTX), Verdict::Companion(shown));
+        assert_eq!(streams.judge(Instant::from_millis(4000), 9, RTX), Verdict::Companion(shown));
         assert_eq!(streams.judge(Instant::from_millis(4000), 8, RTX), Verdict::Unknown);
-        assert_eq!(streams.judge(Instant::from_millis(9000), 8, RTX), Verdict::Retransmission(shown));
+        assert_eq!(streams.judge(Instant::from_millis(9000), 8, RTX), Verdict::Companion(shown));
+    }
+
+    #[test]
+    fn repair_packets_have_a_source_beside_the_stream_and_its_retransmissions() {
+        const FEC: u8 = 115;
+        let fec = Some(Fec { ssrc: None, payload_type: FEC });
+        let mut learned = streams(vec![Stream { fec, ..any() }]);
+        assert_eq!(learned.judge(Instant::ZERO, 9, FEC), Verdict::Unknown, "there is nothing to repair yet");
+        let info = learned.info(0, 1).unwrap();
+        let (rtx, shown) = (info.ssrc_retransmission.unwrap(), info.ssrc_forward_error_correction.unwrap());
+        assert!(shown != 1 && shown != rtx);
+        assert_eq!(info.payload_type_forward_error_correction, Some(FEC));
+        bind(&mut learned, Instant::ZERO, 1);
+        assert_eq!(learned.judge(Instant::ZERO, 9, FEC), Verdict::Companion(shown));
+        assert_eq!(learned.judge(Instant::ZERO, 8, RTX), Verdict::Companion(rtx));
+        assert!(learned.announced(7, FEC));
+
+        let mut named = streams(vec![Stream { fec: Some(Fec { ssrc: Some(5), payload_type: FEC }), ..any() }]);
+        bind(&mut named, Instant::ZERO, 1);
+        assert_eq!(named.judge(Instant::ZERO, 5, FEC), Verdict::Bound);
+        assert_eq!(named.judge(Instant::ZERO, 9, FEC), Verdict::Unknown);
     }
 
     #[test]
@@ -327,8 +368,8 @@ mod tests {
     #[test]
     fn a_derived_ssrc_is_nobodys() {
         for ssrc in [0, 1, u32::MAX, 0x1111] {
-            let first = derive_rtx(ssrc, |_| false);
-            let second = derive_rtx(ssrc, |taken| taken == first);
+            let first = derive(RTX_OF, ssrc, |_| false);
+            let second = derive(RTX_OF, ssrc, |taken| taken == first);
             assert!(first != 0 && first != ssrc && second != first && second != 0 && second != ssrc);
         }
     }

@@ -281,7 +281,7 @@ impl Worker {
             let (route, session) = (leg.route, leg.session);
             match self.routes[route].streams.judge(now, ssrc, payload_type) {
                 Verdict::Bound => {}
-                Verdict::Retransmission(shown) => bytes = with_ssrc(bytes, shown),
+                Verdict::Companion(shown) => bytes = with_ssrc(bytes, shown),
                 Verdict::Unknown => leg.counts.unknown_ssrc_packets += 1,
                 Verdict::New(stream) => {
                     // What came before belongs before: a source may take another's place.

@@ -236,6 +236,24 @@ fn what_may_be_there_once_is_told_where_it_was_first() {
            of its own (RFC 4588, 4)",
         ],
     );
+    let own = "the stream's own; repair packets have one of their own";
+    let rtx = "that of its retransmissions; repair packets have one of their own";
+    for (payload_type, whose) in [(96, own), (97, rtx)] {
+        let expected = format!("routes[0].publisher.streams[0].fec.payload_type: {payload_type} is {whose}");
+        let said = told(&FINE.replace(
+            "rtx = { payload_type = 97 }",
+            &format!("rtx = {{ payload_type = 97 }}, fec = {{ payload_type = {payload_type} }}"),
+        ));
+        assert!(
+            matches!(&said[..], [one] if one.starts_with("conf/relay.toml:13:") && one.ends_with(&expected)),
+            "{said:?}"
+        );
+    }
+    refused(
+        "rtx = { payload_type = 97 }",
+        "fec = { payload_type = 115, zebra = 1 }",
+        &["conf/relay.toml:13:97: routes[0].publisher.streams[0].fec.zebra: unknown key; allowed: payload_type, ssrc"],
+    );
     refused(
         "name = \"viewer\"",
         "name = \"publisher\"",

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use sandbar::config::{Member, PluginEntry, PluginSource, Rtx, Stream, StreamOverride};
+use sandbar::config::{Fec, Member, PluginEntry, PluginSource, Rtx, Stream, StreamOverride};
 use sandbar::relay::{LegName, RelayEvent};
 use sandbar_host::{Grants, Malformed};
 
@@ -138,6 +138,32 @@ fn a_lost_packet_is_sent_again_by_the_relay_and_the_publisher_hears_nothing_of_i
     assert_eq!(again[12..14], [0, 4]);
     assert_eq!(again[14..], frame(0x1111, 4)[12..]);
     publisher.has_nothing();
+}
+
+#[test]
+fn repair_packets_go_to_a_subscriber_with_the_ssrc_and_payload_type_that_were_negotiated_with_him() {
+    const FEC: u8 = 115;
+    let (publisher, viewer) = (Client::new(), Client::new());
+    let chains: &[(&str, &[&str])] = &[("egress", &["flexfec-encoder"])];
+    let mut route = route(leg(""), vec![video()], vec![("viewer", leg_to("egress", &viewer))]);
+    let fec = Fec { ssrc: Some(0x8888), payload_type: FEC };
+    route.subscribers[0].streams =
+        vec![StreamOverride { name: "video".into(), fec: Some(Some(fec)), ..Default::default() }];
+    let mut config = config(vec![route], chains);
+    let source = PluginSource::Builtin("flexfec-encoder".into());
+    config.plugins.insert("flexfec-encoder".into(), PluginEntry { source, grants: Grants::ALL });
+    let running = Running::start(config);
+    let packet = |at: u16| rtp(0x1111, at, VIDEO, &[at as u8; 100]);
+    for at in 0..5 {
+        publisher.send(running.publisher(), &packet(at));
+        assert_eq!(viewer.media(), packet(at));
+    }
+    // A block of five has two repair packets.
+    for _ in 0..2 {
+        let repair = viewer.media();
+        assert_eq!((word(&repair, 8), repair[1] & 0x7f), (0x8888, FEC));
+    }
+    viewer.has_nothing();
 }
 
 #[test]
