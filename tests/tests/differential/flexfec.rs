@@ -3,7 +3,6 @@
 //!
 //! What differs is left out on purpose: where a block has gaps, rtc-interceptor protects nothing; it takes padding off and
 //! adds its own; and it protects header extensions as they are, so none of these packets has one that is written later.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
