@@ -3,4 +3,5 @@
 
 mod flexfec;
 mod nack_generator;
+mod receiver_reports;
 mod trace;

@@ -1,5 +1,7 @@
 //! Seeded arrivals of one stream: bursts with loss, reordering and duplication, across the wrap of sequence numbers.
 
+use std::time::Duration;
+
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -34,4 +36,58 @@ pub(crate) fn bursts(seed: u64) -> Vec<Vec<u16>> {
         burst
     };
     (0..40).map(burst).collect()
+}
+
+/// A packet's arrival.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// Since the first one's.
+    pub(crate) at: Duration,
+    pub(crate) sequence_number: u16,
+    pub(crate) timestamp: u32,
+}
+
+/// Of the timestamps.
+pub(crate) const CLOCK_RATE: u32 = 90_000;
+
+/// Ten seconds of a stream of a packet each 20 ms, by the second in which they arrive, with jitter, loss, and reordering within
+/// each second. With `late`, some come twice, and some a second late.
+pub(crate) fn seconds(seed: u64, late: bool) -> Vec<Vec<Arrival>> {
+    const PACE: Duration = Duration::from_millis(20);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let first = 65_536u32.saturating_sub(rng.random_range(1..400)) as u16;
+    let loss = rng.random_range(0.02..0.2);
+    let mut delayed = Vec::new();
+    let second = |second: u32| {
+        let mut numbers: Vec<u32> = Vec::new();
+        for index in second * 50..(second + 1) * 50 {
+            // Neither the first packet nor one at the end of a second, so that both know how far the sender has come.
+            if index == 0 || index % 50 == 49 || !rng.random_bool(loss) {
+                numbers.push(index);
+            } else if late && rng.random_bool(0.5) {
+                delayed.push(index);
+            }
+        }
+        for at in 2..numbers.len() - 1 {
+            if rng.random_bool(0.1) {
+                numbers.swap(at, at - 1);
+            }
+        }
+        if late && rng.random_bool(0.5) {
+            let at = rng.random_range(1..numbers.len() - 1);
+            numbers.insert(at, numbers[at]);
+            numbers.splice(1..1, delayed.drain(..));
+        }
+        let step = Duration::from_secs(1) / (numbers.len() as u32 + 2);
+        let arrivals = (0..).zip(&numbers).map(|(place, index)| {
+            let jitter = if place == 0 { Duration::ZERO } else { step.mul_f64(rng.random_range(0.0..0.9)) };
+            Arrival {
+                at: Duration::from_secs(second.into()) + step * place + jitter,
+                sequence_number: first.wrapping_add(*index as u16),
+                timestamp: (PACE * *index).as_millis() as u32 * (CLOCK_RATE / 1000),
+            }
+        });
+        arrivals.collect()
+    };
+    (0..10).map(second).collect()
 }
