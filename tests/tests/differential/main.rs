@@ -5,3 +5,4 @@ mod flexfec;
 mod nack_generator;
 mod receiver_reports;
 mod trace;
+mod twcc_feedback;
