@@ -1,5 +1,5 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
-//! process and in turn; and how the congestion control of both does (`cc`).
+//! process and in turn; how the congestion control of both does (`cc`); and what is repaired in time (`repair`).
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -20,6 +20,7 @@ mod check;
 mod feedback;
 mod measure;
 mod native;
+mod repair;
 mod report;
 mod sandbar;
 mod side;
@@ -41,6 +42,21 @@ enum Command {
     Chain(ChainArguments),
     /// Congestion control on paths with a bottleneck, in virtual time, against rtc-interceptor's
     Cc(CcArguments),
+    /// Repair on paths that lose packets, in virtual time: what comes in time, and what that costs
+    Repair(RepairArguments),
+}
+
+#[derive(clap::Args)]
+struct RepairArguments {
+    /// Where to write the figures as JSON [default: target/bench/repair.json, unless the run is quick]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run everything once and briefly
+    #[arg(long)]
+    quick: bool,
+    /// Runs of each scheme over each path, with different dice
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
 }
 
 #[derive(clap::Args)]
@@ -85,7 +101,16 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Chain(arguments) => run_chain(arguments),
         Command::Cc(arguments) => run_cc(arguments),
+        Command::Repair(arguments) => run_repair(arguments),
     }
+}
+
+fn run_repair(arguments: RepairArguments) -> anyhow::Result<()> {
+    let RepairArguments { json, quick, seeds } = arguments;
+    let plan = if quick { repair::Plan { seeds: 1, seconds: 2 } } else { repair::Plan { seeds, seconds: 60 } };
+    let report = repair::run_all(&plan)?;
+    std::io::stdout().write_all(report.table().as_bytes())?;
+    write_json(json.or_else(|| (!quick).then(|| PathBuf::from("target/bench/repair.json"))), || report.to_json())
 }
 
 fn run_cc(arguments: CcArguments) -> anyhow::Result<()> {

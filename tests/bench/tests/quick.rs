@@ -13,6 +13,15 @@ fn every_row_runs_and_its_checks_pass() {
 }
 
 #[test]
+fn repair_is_tried_over_every_path() {
+    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["repair", "--quick"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let table = String::from_utf8_lossy(&run.stdout);
+    assert!(table.lines().any(|line| line.contains("FlexFEC, NACK and RTX")), "{table}");
+    assert_eq!(table.lines().count(), 9, "{table}");
+}
+
+#[test]
 fn congestion_control_runs_on_both_sides() {
     let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["cc", "--quick"]).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
