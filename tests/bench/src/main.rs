@@ -1,5 +1,6 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
-//! process and in turn; how the congestion control of both does (`cc`); and what is repaired in time (`repair`).
+//! process and in turn; how the congestion control of both does (`cc`); what is repaired in time
+//! (`repair`); and what each plugin costs (`plugins`).
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -20,6 +21,7 @@ mod check;
 mod feedback;
 mod measure;
 mod native;
+mod plugins;
 mod repair;
 mod report;
 mod sandbar;
@@ -42,8 +44,23 @@ enum Command {
     Chain(ChainArguments),
     /// Congestion control on paths with a bottleneck, in virtual time, against rtc-interceptor's
     Cc(CcArguments),
+    /// What each standard plugin costs: its size, its memory, its time per packet
+    Plugins(PluginsArguments),
     /// Repair on paths that lose packets, in virtual time: what comes in time, and what that costs
     Repair(RepairArguments),
+}
+
+#[derive(clap::Args)]
+struct PluginsArguments {
+    /// Where to write the figures as JSON [default: target/bench/plugins.json, unless the run is quick]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run everything once: checks the benchmark, measures nothing
+    #[arg(long)]
+    quick: bool,
+    /// How often each plugin is measured
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    samples: u16,
 }
 
 #[derive(clap::Args)]
@@ -101,8 +118,16 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Chain(arguments) => run_chain(arguments),
         Command::Cc(arguments) => run_cc(arguments),
+        Command::Plugins(arguments) => run_plugins(arguments),
         Command::Repair(arguments) => run_repair(arguments),
     }
+}
+
+fn run_plugins(arguments: PluginsArguments) -> anyhow::Result<()> {
+    let PluginsArguments { json, quick, samples } = arguments;
+    let report = plugins::run(if quick { 1 } else { samples.into() })?;
+    std::io::stdout().write_all(report.table().as_bytes())?;
+    write_json(json.or_else(|| (!quick).then(|| PathBuf::from("target/bench/plugins.json"))), || report.to_json())
 }
 
 fn run_repair(arguments: RepairArguments) -> anyhow::Result<()> {

@@ -46,7 +46,7 @@ impl Plugins {
         let (mut batched, mut typed) = (Vec::new(), Vec::new());
         for name in chain {
             let embedded = sandbar_plugins::by_name(name).with_context(|| format!("{name} is not embedded"))?;
-            let plugin = Plugin::load(&engine, embedded.component, &Grants { read_media: true, ..Grants::default() })?;
+            let plugin = Plugin::load(&engine, embedded.component, &Grants { wasi: false, ..Grants::ALL })?;
             ensure!(plugin.lane() == Lane::Batched, "{name} is not in the batched lane");
             typed.push(plugin.in_typed_lane());
             batched.push(plugin);
