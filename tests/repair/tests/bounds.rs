@@ -49,13 +49,14 @@ fn both_together_repair_more_than_each() {
     let path = Lossy::Random(0.1);
     let of = |name| outcome(false, name, path).in_time;
     let (both, fec, nack) = (of("FlexFEC, NACK and RTX"), of("FlexFEC"), of("NACK and RTX"));
-    assert!(both > fec && both > nack && both > 0.99, "{both} of {fec} and {nack}");
+    assert!(both > fec && both > nack, "{both} of {fec} and {nack}");
+    at_least(false, "FlexFEC, NACK and RTX", path, 0.98, 0.5);
 }
 
 #[test]
 fn repeated_audio_repairs_losses_that_are_apart() {
-    at_least(true, "RED", Lossy::Random(0.05), 0.99, 2.5);
+    at_least(true, "RED", Lossy::Random(0.05), 0.99, 1.0);
+    at_least(true, "RED and NACK", Lossy::Random(0.05), 0.998, 1.2);
     let red = outcome(true, "RED", Lossy::Bursts).in_time;
-    let both = outcome(true, "RED and NACK", Lossy::Bursts).in_time;
-    assert!(both > red, "{both} with NACK, {red} without");
+    at_least(true, "RED and NACK", Lossy::Bursts, red + 0.005, 1.2);
 }
