@@ -100,10 +100,18 @@ impl Kinds {
 pub(crate) struct Tally {
     pub(crate) before: Sequence,
     pub(crate) after: Sequence,
-    pub(crate) rtx_before: u64,
-    pub(crate) rtx_after: u64,
+    /// Retransmissions and repair packets, before and after.
+    pub(crate) rtx: [u64; 2],
+    pub(crate) fec: [u64; 2],
     /// Lost and come back before the application had it.
     pub(crate) repaired: u64,
+}
+
+impl Tally {
+    /// What counts a packet of a companion.
+    fn companion(&mut self, packet: &RtpPacket, formats: &Formats) -> &mut [u64; 2] {
+        if formats.protected_by(packet.payload_type()).is_some() { &mut self.fec } else { &mut self.rtx }
+    }
 }
 
 /// What happened, with the time since the first packet.
@@ -159,7 +167,7 @@ pub(crate) fn run(plan: &Plan, setup: &Setup) -> anyhow::Result<Outcome> {
     let shard = Shard::new(ShardConfig { wall_clock: time.wall_clock(), ..ShardConfig::default() });
     let mut sources = HashMap::new();
     for (index, source) in plan.sources.iter().enumerate() {
-        for ssrc in [Some(source.ssrc), source.rtx].into_iter().flatten() {
+        for ssrc in [Some(source.ssrc), source.rtx, source.fec].into_iter().flatten() {
             sources.entry((source.conversation, source.way, ssrc)).or_insert(index);
         }
     }
@@ -209,7 +217,7 @@ impl Drive<'_> {
             let tally = &mut self.outcome.tallies[index];
             match packet.ssrc() == self.plan.sources[index].ssrc {
                 true => tally.before.note(packet.sequence_number()),
-                false => tally.rtx_before += 1,
+                false => tally.companion(packet, &self.setup.formats)[0] += 1,
             }
         }
         let bytes = step.bytes.clone();
@@ -268,19 +276,25 @@ impl Drive<'_> {
 
     fn info(&self, source: &Source, local: bool) -> StreamInfo {
         let formats = &self.setup.formats;
-        let rtx = formats.rtx_of(source.payload_type);
-        // Where the capture has no retransmissions, this side may still send them, from a source of their own.
-        let own = || {
-            let taken = |ssrc: u32| self.plan.sources.iter().any(|other| other.ssrc == ssrc || other.rtx == Some(ssrc));
-            (1..).map(|step| source.ssrc.wrapping_add(step)).find(|ssrc| *ssrc != 0 && !taken(*ssrc))
+        let (rtx, fec) = (formats.rtx_of(source.payload_type), formats.fec_of(source.payload_type));
+        // Where the capture has no retransmissions or repair packets, this side may still send them, from sources of their
+        // own.
+        let sources = || self.plan.sources.iter().flat_map(|other| [Some(other.ssrc), other.rtx, other.fec]).flatten();
+        let own = |first: u32| {
+            let next = |step| source.ssrc.wrapping_add(step);
+            (first..).map(next).find(|ssrc| *ssrc != 0 && sources().all(|taken| taken != *ssrc)).filter(|_| local)
         };
-        let rtx_ssrc = rtx.and(source.rtx.or_else(|| if local { own() } else { None }));
+        let rtx_ssrc = rtx.and(source.rtx.or_else(|| own(1)));
+        let behind = rtx_ssrc.map_or(1, |rtx| rtx.wrapping_sub(source.ssrc).wrapping_add(1).max(1));
+        let fec_ssrc = fec.and(source.fec.or_else(|| own(behind)));
         StreamInfo {
             id: format!("{:#010x}", source.ssrc),
             ssrc: source.ssrc,
             ssrc_retransmission: rtx_ssrc,
+            ssrc_forward_error_correction: fec_ssrc,
             payload_type: source.payload_type,
             payload_type_retransmission: rtx.filter(|_| rtx_ssrc.is_some()),
+            payload_type_forward_error_correction: fec.filter(|_| fec_ssrc.is_some()),
             rtp_header_extensions: formats.extensions.clone(),
             mime_type: source.format.mime_type.clone(),
             clock_rate: source.format.clock_rate,
@@ -344,7 +358,7 @@ impl Drive<'_> {
             let tally = &mut self.outcome.tallies[index];
             match packet.ssrc() == self.plan.sources[index].ssrc {
                 true => tally.after.note(packet.sequence_number()),
-                false => tally.rtx_after += 1,
+                false => tally.companion(packet, &self.setup.formats)[1] += 1,
             }
             tally.repaired += u64::from(packet.repaired());
         }
@@ -364,11 +378,13 @@ impl Drive<'_> {
     /// The source that a packet behind the chain is of, also by the SSRC that this side's retransmissions were given.
     fn source_after(&self, conversation: usize, way: Way, ssrc: u32) -> Option<usize> {
         self.sources.get(&(conversation, way, ssrc)).copied().or_else(|| {
-            let retransmits = |stream: &Option<StreamId>| {
+            let accompanies = |stream: &Option<StreamId>| {
                 let info = stream.and_then(|stream| self.shard.stream_info(stream));
-                info.is_some_and(|info| info.ssrc_retransmission == Some(ssrc))
+                info.is_some_and(|info| {
+                    [info.ssrc_retransmission, info.ssrc_forward_error_correction].contains(&Some(ssrc))
+                })
             };
-            self.streams.iter().position(retransmits).filter(|index| {
+            self.streams.iter().position(accompanies).filter(|index| {
                 let source = &self.plan.sources[*index];
                 source.conversation == conversation && source.way == way
             })

@@ -55,6 +55,8 @@ pub(crate) struct Formats {
     pub(crate) mapped: Vec<(u8, Format)>,
     /// Payload types of retransmissions, and of what they retransmit.
     pub(crate) rtx: Vec<(u8, u8)>,
+    /// Payload types of repair packets, and of what they protect.
+    pub(crate) fec: Vec<(u8, u8)>,
     pub(crate) extensions: Vec<RtpHeaderExtension>,
     pub(crate) feedback: Vec<RtcpFeedback>,
 }
@@ -93,13 +95,31 @@ impl Formats {
 
     /// The payload type that packets of `payload_type` retransmit.
     pub(crate) fn retransmitted_by(&self, payload_type: u8) -> Option<u8> {
-        self.rtx.iter().find(|(rtx, _)| *rtx == payload_type).map(|(_, original)| *original)
+        original_of(&self.rtx, payload_type)
     }
 
     /// The payload type that retransmits packets of `payload_type`.
     pub(crate) fn rtx_of(&self, payload_type: u8) -> Option<u8> {
-        self.rtx.iter().find(|(_, original)| *original == payload_type).map(|(rtx, _)| *rtx)
+        companion_of(&self.rtx, payload_type)
     }
+
+    /// The payload type that packets of `payload_type` protect.
+    pub(crate) fn protected_by(&self, payload_type: u8) -> Option<u8> {
+        original_of(&self.fec, payload_type)
+    }
+
+    /// The payload type that protects packets of `payload_type`.
+    pub(crate) fn fec_of(&self, payload_type: u8) -> Option<u8> {
+        companion_of(&self.fec, payload_type)
+    }
+}
+
+fn original_of(pairs: &[(u8, u8)], payload_type: u8) -> Option<u8> {
+    pairs.iter().find(|(companion, _)| *companion == payload_type).map(|(_, original)| *original)
+}
+
+fn companion_of(pairs: &[(u8, u8)], payload_type: u8) -> Option<u8> {
+    pairs.iter().find(|(_, original)| *original == payload_type).map(|(companion, _)| *companion)
 }
 
 /// The nearest usual clock rate, if there is enough to measure and one is near.
@@ -132,12 +152,12 @@ pub(crate) fn parse_map(text: &str) -> Result<(u8, Format), String> {
     })
 }
 
-/// `97=96`: the payload type of retransmissions, and that of what they retransmit.
-pub(crate) fn parse_rtx(text: &str) -> Result<(u8, u8), String> {
+/// `97=96`: the payload type of retransmissions or repair packets, and that of what they are for.
+pub(crate) fn parse_companion(text: &str) -> Result<(u8, u8), String> {
     let payload_type = |text: &str| text.parse().ok().filter(|pt| *pt < 128_u8);
-    let parsed = text.split_once('=').and_then(|(rtx, of)| Some((payload_type(rtx)?, payload_type(of)?)));
-    parsed.filter(|(rtx, of)| rtx != of).ok_or_else(|| {
-        "expected the payload type of retransmissions and that of what they retransmit, such as 97=96".to_owned()
+    let parsed = text.split_once('=').and_then(|(own, of)| Some((payload_type(own)?, payload_type(of)?)));
+    parsed.filter(|(own, of)| own != of).ok_or_else(|| {
+        "expected two payload types, that of these packets and that of their stream, such as 97=96".to_owned()
     })
 }
 
@@ -209,9 +229,9 @@ mod tests {
         {
             assert!(parse_map(wrong).unwrap_err().contains("96=video/VP8/90000"), "{wrong}");
         }
-        assert_eq!(parse_rtx("97=96"), Ok((97, 96)));
+        assert_eq!(parse_companion("97=96"), Ok((97, 96)));
         for wrong in ["", "97", "97=97", "97=128", "a=b"] {
-            assert!(parse_rtx(wrong).is_err(), "{wrong}");
+            assert!(parse_companion(wrong).is_err(), "{wrong}");
         }
         assert_eq!(parse_extension("3=urn:x").unwrap().uri, "urn:x");
         assert!(parse_extension("5=transport-cc").unwrap().uri.ends_with("cc-extensions-01"));

@@ -78,8 +78,12 @@ pub(crate) struct Args {
     maps: Vec<(u8, Format)>,
 
     /// The payload type of retransmissions, and that of what they retransmit; can be repeated
-    #[arg(long = "rtx", value_name = "PT=PT", value_parser = formats::parse_rtx, help_heading = "Streams")]
+    #[arg(long = "rtx", value_name = "PT=PT", value_parser = formats::parse_companion, help_heading = "Streams")]
     rtx: Vec<(u8, u8)>,
+
+    /// The payload type of repair packets (FlexFEC), and that of what they protect; can be repeated
+    #[arg(long = "fec", value_name = "PT=PT", value_parser = formats::parse_companion, help_heading = "Streams")]
+    fec: Vec<(u8, u8)>,
 
     /// A header extension of all streams: its id, and its URI or one of transport-cc, abs-send-time, mid, ..; can be repeated
     #[arg(long = "extension", value_name = "ID=URI", value_parser = formats::parse_extension, help_heading = "Streams")]
@@ -120,6 +124,7 @@ Examples:
   sandbar replay --plugin nack-generator --plugin report-receiver call.pcap out.pcapng
   sandbar replay --chain relay.toml --chain-name publisher --map 96=video/VP8/90000 --rtx 97=96 call.pcapng out.pcapng
   sandbar replay --direction write --plugin nack-responder sent.pcap out.pcapng
+  sandbar replay --plugin flexfec-decoder --grants emit-rtp,read-media --fec 118=96 received.pcap out.pcapng
   sandbar replay --plugin ./my-plugin.wasm='{\"level\": 3}' --grants emit-rtcp,read-media --json call.pcap out.pcapng";
 
 fn local(text: &str) -> Result<Local, String> {
@@ -150,6 +155,7 @@ pub(crate) fn run(args: &Args, log: &Log) -> anyhow::Result<ExitCode> {
     let formats = Formats {
         mapped: args.maps.clone(),
         rtx: args.rtx.clone(),
+        fec: args.fec.clone(),
         extensions: args.extensions.clone(),
         feedback: if args.feedback.is_empty() { formats::default_feedback() } else { args.feedback.clone() },
     };

@@ -88,6 +88,8 @@ pub(crate) struct Source {
     pub(crate) known: Known,
     /// The source that retransmits this one's packets.
     pub(crate) rtx: Option<u32>,
+    /// The source of packets that protect this one's.
+    pub(crate) fec: Option<u32>,
 }
 
 /// A datagram for a session.
@@ -139,7 +141,7 @@ struct Seen {
     /// How far timestamps went.
     units: i64,
     payload_types: BTreeMap<u8, u64>,
-    /// For a source of retransmissions: how often a packet could be one of this source's.
+    /// For a source of retransmissions or repair packets: how often a packet could be one for this source.
     votes: BTreeMap<u32, u64>,
 }
 
@@ -218,10 +220,15 @@ fn survey(heard: &[Heard], formats: &Formats) -> HashMap<(Flow, u32), Seen> {
     for heard in heard {
         let Some(packet) = &heard.rtp else { continue };
         let source = (heard.flow, packet.ssrc());
-        let vote = formats.retransmitted_by(packet.payload_type()).and_then(|original| {
-            let candidates = real.get(&heard.flow)?.iter().map(|ssrc| (*ssrc, &seen[&(heard.flow, *ssrc)]));
-            original_of(packet, candidates.filter(|(_, seen)| seen.payload_type() == original))
-        });
+        let candidates = |original: u8| {
+            let real = real.get(&heard.flow).into_iter().flatten();
+            let real = real.map(|ssrc| (*ssrc, &seen[&(heard.flow, *ssrc)]));
+            real.filter(move |(_, seen)| seen.payload_type() == original)
+        };
+        let (rtx, fec) = (formats.retransmitted_by(packet.payload_type()), formats.protected_by(packet.payload_type()));
+        let vote = rtx
+            .and_then(|original| original_of(packet, candidates(original)))
+            .or_else(|| fec.and_then(|original| protected_of(packet, candidates(original).map(|(ssrc, _)| ssrc))));
         let entry = seen.entry(source).or_default();
         let before = entry.real;
         entry.note(heard.time, packet);
@@ -249,6 +256,12 @@ fn original_of<'s>(packet: &RtpPacket, candidates: impl Iterator<Item = (u32, &'
         .map(|(_, ssrc)| ssrc)
 }
 
+/// Of the sources that it may protect, the one that its header names first (draft-ietf-payload-flexible-fec-scheme-03, 4.2.2.1).
+fn protected_of(packet: &RtpPacket, mut candidates: impl Iterator<Item = u32>) -> Option<u32> {
+    let named = packet.payload().get(12..16).map(|ssrc| u32::from_be_bytes([ssrc[0], ssrc[1], ssrc[2], ssrc[3]]))?;
+    candidates.find(|ssrc| *ssrc == named)
+}
+
 impl Plan {
     /// Makes conversations and streams of the sources that are real, in the order in which they were first heard.
     fn converse(&mut self, order: &[(Flow, u32)], seen: &HashMap<(Flow, u32), Seen>, formats: &Formats) {
@@ -258,32 +271,38 @@ impl Plan {
             }
         }
         let is_rtx = |seen: &Seen| formats.retransmitted_by(seen.payload_type()).is_some();
-        let mut retransmits = HashMap::new();
+        let is_companion = |seen: &Seen| is_rtx(seen) || formats.protected_by(seen.payload_type()).is_some();
+        let (mut retransmits, mut protects) = (HashMap::new(), HashMap::new());
         for (flow, ssrc) in order {
-            let rtx = &seen[&(*flow, *ssrc)];
-            if !is_rtx(rtx) {
+            let companion = &seen[&(*flow, *ssrc)];
+            if !is_companion(companion) {
                 continue;
             }
-            match rtx.votes.iter().max_by_key(|(_, votes)| **votes) {
-                Some((original, _)) => _ = retransmits.entry((*flow, *original)).or_insert(*ssrc),
+            let (found, what) = match is_rtx(companion) {
+                true => (&mut retransmits, "retransmissions"),
+                false => (&mut protects, "repair packets"),
+            };
+            match companion.votes.iter().max_by_key(|(_, votes)| **votes) {
+                Some((original, _)) => _ = found.entry((*flow, *original)).or_insert(*ssrc),
                 None => self.warnings.push(format!(
-                    "the source {ssrc:#010x} sends retransmissions (payload type {}) of no stream of the capture; they are \
-                     replayed as packets of no stream",
-                    rtx.payload_type()
+                    "the source {ssrc:#010x} sends {what} (payload type {}) of no stream of the capture; they are replayed as \
+                     packets of no stream",
+                    companion.payload_type()
                 )),
             }
         }
         for (flow, ssrc) in order {
             let Some((conversation, way)) = self.find(*flow) else { continue };
             let seen = &seen[&(*flow, *ssrc)];
-            if is_rtx(seen) {
+            if is_companion(seen) {
                 continue;
             }
             let payload_type = seen.payload_type();
             let units = u64::try_from(seen.units).unwrap_or(0);
             let (format, known) = formats.of(payload_type, units, seen.last - seen.first);
             let rtx = retransmits.get(&(*flow, *ssrc)).copied();
-            self.sources.push(Source { conversation, way, ssrc: *ssrc, payload_type, format, known, rtx });
+            let fec = protects.get(&(*flow, *ssrc)).copied();
+            self.sources.push(Source { conversation, way, ssrc: *ssrc, payload_type, format, known, rtx, fec });
         }
     }
 
@@ -360,7 +379,10 @@ impl Plan {
 
     fn by_sources(&self, named: &rtcp::Named) -> impl Iterator<Item = (usize, Way)> {
         let of = |ssrc: u32| {
-            let sources = self.sources.iter().filter(move |source| source.ssrc == ssrc || source.rtx == Some(ssrc));
+            let sources = self
+                .sources
+                .iter()
+                .filter(move |source| [Some(source.ssrc), source.rtx, source.fec].contains(&Some(ssrc)));
             sources.map(|source| (source.conversation, source.way))
         };
         let from = named.sender.into_iter().flat_map(of);

@@ -57,6 +57,7 @@ struct StreamSummary {
     format: Format,
     format_known: Known,
     rtx_ssrc: Option<u32>,
+    fec_ssrc: Option<u32>,
     before: Counts,
     after: Counts,
     repaired: u64,
@@ -69,6 +70,7 @@ struct Counts {
     duplicates: u64,
     reordered: u64,
     retransmissions: u64,
+    repair_packets: u64,
 }
 
 impl Summary {
@@ -87,6 +89,7 @@ impl Summary {
             format: source.format.clone(),
             format_known: source.known,
             rtx_ssrc: source.rtx,
+            fec_ssrc: source.fec,
             before: counts(tally, false),
             after: counts(tally, true),
             repaired: tally.repaired,
@@ -119,14 +122,14 @@ impl Summary {
 }
 
 fn counts(tally: &Tally, after: bool) -> Counts {
-    let (sequence, retransmissions) =
-        if after { (&tally.after, tally.rtx_after) } else { (&tally.before, tally.rtx_before) };
+    let sequence = if after { &tally.after } else { &tally.before };
     Counts {
         packets: sequence.packets,
         missing: sequence.missing(),
         duplicates: sequence.duplicates(),
         reordered: sequence.reordered,
-        retransmissions,
+        retransmissions: tally.rtx[usize::from(after)],
+        repair_packets: tally.fec[usize::from(after)],
     }
 }
 

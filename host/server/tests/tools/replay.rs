@@ -116,6 +116,28 @@ fn retransmissions_are_paired_with_their_stream_and_repair_it() {
 }
 
 #[test]
+fn repair_packets_are_made_at_the_sender_and_restore_its_stream_at_the_receiver() {
+    let grants = "emit-rtp,read-media,randomness";
+    let stream = ["--map", "96=video/VP8/90000", "--fec", "118=96", "--grants", grants];
+    let encoded = [&stream[..], &["--direction", "write", "--plugin", "flexfec-encoder"]].concat();
+    let (out, summary) = replayed(&media(&[]), &encoded);
+    assert_eq!(summary["streams"][0]["after"]["repair_packets"], 80, "two for each five of 200");
+    assert_eq!(summary["streams"][0]["before"]["repair_packets"], 0);
+    let sent: Vec<_> = out.into_iter().filter(|(interface, _)| *interface == WIRE).map(|(_, sent)| sent).collect();
+    // Every twentieth packet of the stream is lost.
+    let lost = |datagram: &&Datagram| datagram.payload[1] & 0x7f == 96 && datagram.payload[3].is_multiple_of(20);
+    let arrived: Vec<_> = sent.iter().filter(|datagram| !lost(datagram)).cloned().collect();
+    assert_eq!(sent.len() - arrived.len(), 10);
+    let (out, summary) = replayed(&arrived, &[&stream[..], &["--plugin", "flexfec-decoder"]].concat());
+    let [stream] = &summary["streams"].as_array().unwrap()[..] else { panic!("{summary:#}") };
+    let repair = sent.iter().find(|datagram| datagram.payload[1] & 0x7f == 118).unwrap();
+    assert_eq!(stream["fec_ssrc"], u32::from_be_bytes(repair.payload[8..12].try_into().unwrap()));
+    assert_eq!((&stream["before"]["repair_packets"], &stream["after"]["repair_packets"]), (&json!(80), &json!(0)));
+    assert_eq!((&stream["repaired"], &stream["after"]["packets"]), (&json!(10), &json!(200)));
+    assert_eq!(out.len(), 200);
+}
+
+#[test]
 fn a_chain_at_the_sender_answers_what_the_capture_asks_for() {
     // RTCP on ports of its own, found by its source alone.
     let request = datagram(1005, "192.0.2.2:7777", "192.0.2.1:8888", nack(9, SSRC, 95));
