@@ -8,6 +8,7 @@
 //! | `privacy`, `emission`, `history`, `attributes` | what a plugin may see, send, keep and say of packets |
 //! | `session_attributes` | what plugins of a chain tell each other beside the packets |
 //! | `timers`, `control`, `rtcp`, `sink`, `malformed` | the rest of the contract, and bad input |
+//! | `statistics` | what a plugin says of the packets is what became of them |
 //! | `loading`, `wasi` | what is a plugin and what is not |
 
 mod attributes;
