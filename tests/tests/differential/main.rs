@@ -1,8 +1,14 @@
-//! Plugins beside rtc-interceptor's interceptors: the same traces, and what each sends as RTCP.
+//! Plugins beside rtc-interceptor's interceptors: the same traces, and what each sends.
+//!
+//! Where they differ, a test of its own says by which paragraph ours is right; what no test allows is a failure.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod flexfec;
 mod nack_generator;
+mod nack_responder;
+mod native;
 mod receiver_reports;
+mod sender_reports;
 mod trace;
 mod twcc_feedback;
+mod twcc_numbers;

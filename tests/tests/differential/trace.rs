@@ -1,9 +1,12 @@
-//! Seeded arrivals of one stream: bursts with loss, reordering and duplication, across the wrap of sequence numbers.
+//! Seeded traces, all across the wrap of sequence numbers: arrivals of one stream with loss, reordering and duplication, and
+//! what a session of several streams sends.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
+use sandbar_tests::media::Source;
 
 /// The sequence numbers of each burst, as they arrive. No burst begins with a loss.
 pub(crate) fn bursts(seed: u64) -> Vec<Vec<u16>> {
@@ -90,4 +93,51 @@ pub(crate) fn seconds(seed: u64, late: bool) -> Vec<Vec<Arrival>> {
         arrivals.collect()
     };
     (0..10).map(second).collect()
+}
+
+/// A packet that a session sends.
+#[derive(Clone, Debug)]
+pub(crate) struct Sending {
+    /// Since the first one's.
+    pub(crate) at: Duration,
+    /// Which of the sources sends it.
+    pub(crate) source: usize,
+    pub(crate) packet: Bytes,
+}
+
+/// What sources send in their first `seconds`, each with payloads of any size, frames in bursts, numbers left out, swapped
+/// and sent twice, as a relay passes on what it was sent. Half-way each jumps ahead, in numbers and in timestamps.
+pub(crate) fn sendings(seed: u64, sources: &[Source], seconds: u64) -> Vec<Sending> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut all = Vec::new();
+    for (at, source) in sources.iter().enumerate() {
+        let mut source = source.clone();
+        let each_second = u64::from(source.frame_rate) * source.packets_per_frame;
+        let half = each_second * seconds / 2;
+        let mut indices: Vec<u64> = (0..each_second * seconds).filter(|_| rng.random_bool(0.95)).collect();
+        for place in 2..indices.len() {
+            if rng.random_bool(0.05) && (indices[place] < half || indices[place - 1] >= half) {
+                indices.swap(place, place - 1);
+            }
+        }
+        let (mut due, mut jumped) = (Duration::ZERO, false);
+        for index in indices {
+            if index >= half && !jumped {
+                jumped = true;
+                source.first_sequence_number = source.first_sequence_number.wrapping_add(rng.random_range(1..30_000));
+                source.first_timestamp = rng.random();
+            }
+            source.payload = rng.random_range(12..1100);
+            due = due.max(source.due(index) + Duration::from_micros(rng.random_range(1..10_000)));
+            let sending = Sending { at: due, source: at, packet: source.nth(index) };
+            if rng.random_bool(0.03) {
+                all.push(sending.clone());
+            }
+            all.push(sending);
+        }
+    }
+    all.sort_by_key(|sending| sending.at);
+    let first = all[0].at;
+    all.iter_mut().for_each(|sending| sending.at -= first);
+    all
 }
