@@ -8,6 +8,7 @@ mod nack_generator;
 mod nack_responder;
 mod native;
 mod receiver_reports;
+mod rfc8888;
 mod sender_reports;
 mod trace;
 mod twcc_feedback;
