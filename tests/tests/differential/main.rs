@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod flexfec;
+mod interval_pli;
 mod nack_generator;
 mod nack_responder;
 mod native;
