@@ -10,6 +10,7 @@ mod nack_responder;
 mod native;
 mod receiver_reports;
 mod rfc8888;
+mod rfc_3550;
 mod sender_reports;
 mod trace;
 mod twcc_feedback;
