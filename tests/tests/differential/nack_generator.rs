@@ -1,19 +1,15 @@
 //! Generic NACK (RFC 4585, 6.2.1): after each burst, both ask once for the same packets.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use rtc_interceptor::{
-    AttributedPacket, Interceptor, NackGeneratorBuilder, Packet, RTCPFeedback, StreamInfo as Info, TaggedPacket,
-};
-use rtc_shared::TransportContext;
-use rtc_shared::marshal::Unmarshal as _;
+use rtc_interceptor::{Interceptor, NackGeneratorBuilder, RTCPFeedback, StreamInfo as Info};
 use sandbar_plugin_nack_generator::NackGenerator;
 use sandbar_sdk::rtcp::packet::{Packet as Rtcp, unmarshal};
 use sandbar_sdk::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use sandbar_sdk::testing::{Harness, packet};
 use sandbar_sdk::{RtcpFeedback, StreamInfo};
 
+use crate::native::{Native, rtp};
 use crate::trace;
 
 const SSRC: u32 = 7;
@@ -40,25 +36,18 @@ fn ours(bursts: &[Vec<u16>]) -> Vec<Vec<u16>> {
     bursts.iter().map(round).collect()
 }
 
-fn theirs(mut chain: impl Interceptor, bursts: &[Vec<u16>]) -> Vec<Vec<u16>> {
+fn theirs(chain: impl Interceptor, bursts: &[Vec<u16>]) -> Vec<Vec<u16>> {
+    let mut native = Native::new(chain);
     let feedback = RTCPFeedback { typ: "nack".into(), parameter: String::new() };
-    chain.bind_remote_stream(&Info { ssrc: SSRC, rtcp_feedback: vec![feedback], ..Info::default() });
-    let mut now = Instant::now();
+    native.chain.bind_remote_stream(&Info { ssrc: SSRC, rtcp_feedback: vec![feedback], ..Info::default() });
+    let mut now = Duration::ZERO;
     let round = |burst: &Vec<u16>| {
         for number in burst {
-            let rtp = rtp::Packet::unmarshal(&mut Bytes::from(packet(SSRC, *number, b"media"))).unwrap();
-            let message = AttributedPacket::new(Packet::Rtp(rtp));
-            assert!(chain.handle_read(TaggedPacket { now, transport: TransportContext::default(), message }).is_ok());
+            native.read(rtp(&packet(SSRC, *number, b"media")));
         }
         now += ROUND;
-        assert!(chain.handle_timeout(now).is_ok());
-        let mut asked = Vec::new();
-        while let Some(sent) = chain.poll_write() {
-            if let Packet::Rtcp(packets) = &sent.message.packet {
-                asked.extend(numbers(packets));
-            }
-        }
-        asked
+        native.advance_to(now);
+        native.sent_rtcp().iter().flat_map(|(_, packets)| numbers(packets)).collect()
     };
     bursts.iter().map(round).collect()
 }

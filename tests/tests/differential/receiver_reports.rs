@@ -1,11 +1,8 @@
 //! Receiver reports (RFC 3550, 6.4): what both say of a stream after each second.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use rtc_interceptor::{AttributedPacket, Interceptor, Packet, ReceiverReportBuilder, StreamInfo as Info, TaggedPacket};
-use rtc_shared::TransportContext;
-use rtc_shared::marshal::Unmarshal as _;
+use rtc_interceptor::{Interceptor as _, ReceiverReportBuilder, StreamInfo as Info};
 use sandbar_plugin_report_receiver::ReportReceiver;
 use sandbar_sdk::rtcp::packet::{Packet as Rtcp, unmarshal};
 use sandbar_sdk::rtcp::receiver_report::ReceiverReport;
@@ -13,6 +10,7 @@ use sandbar_sdk::rtcp::reception_report::ReceptionReport;
 use sandbar_sdk::testing::Harness;
 use sandbar_sdk::{HeaderBuf, StreamInfo};
 
+use crate::native::{self, Native};
 use crate::trace::{self, Arrival};
 
 const SSRC: u32 = 7;
@@ -58,34 +56,17 @@ fn ours(seconds: &[Vec<Arrival>]) -> Vec<ReceptionReport> {
 }
 
 fn theirs(seconds: &[Vec<Arrival>]) -> Vec<ReceptionReport> {
-    drive(ReceiverReportBuilder::new().with_interval(SECOND).build(), seconds)
-}
-
-fn drive(mut chain: impl Interceptor, seconds: &[Vec<Arrival>]) -> Vec<ReceptionReport> {
-    chain.bind_remote_stream(&Info { ssrc: SSRC, clock_rate: trace::CLOCK_RATE, ..Info::default() });
-    let begun = Instant::now();
-    let mut told = Vec::new();
-    let tagged = |at: Duration, packet| {
-        let message = AttributedPacket::new(packet);
-        TaggedPacket { now: begun + at, transport: TransportContext::default(), message }
-    };
+    let mut native = Native::new(ReceiverReportBuilder::new().with_interval(SECOND).build());
+    native.chain.bind_remote_stream(&Info { ssrc: SSRC, clock_rate: trace::CLOCK_RATE, ..Info::default() });
     for (second, arrivals) in (1..).zip(seconds) {
-        let mut last = Duration::ZERO;
         for arrival in arrivals {
-            last = arrival.at;
-            let packet = rtp::Packet::unmarshal(&mut Bytes::from(rtp(arrival))).unwrap();
-            assert!(chain.handle_read(tagged(last, Packet::Rtp(packet))).is_ok());
+            native.advance_to(arrival.at);
+            native.read(native::rtp(&rtp(arrival)));
         }
-        let report = unmarshal(&mut &sender_report(u64::from(second) << 40)[..]).unwrap();
-        assert!(chain.handle_read(tagged(last, Packet::Rtcp(report))).is_ok());
-        assert!(chain.handle_timeout(begun + SECOND * second).is_ok());
-        while let Some(sent) = chain.poll_write() {
-            if let Packet::Rtcp(packets) = &sent.message.packet {
-                told.extend(blocks(packets));
-            }
-        }
+        native.read(native::rtcp(&sender_report(u64::from(second) << 40)));
+        native.advance_to(SECOND * second);
     }
-    told
+    native.sent_rtcp().iter().flat_map(|(_, packets)| blocks(packets)).collect()
 }
 
 /// Jitter is rounded or cut, and summed in another order.

@@ -2,20 +2,16 @@
 //! packet that it numbered.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use rtc_interceptor::{
-    AttributedPacket, Interceptor, Packet, RTPHeaderExtension, StreamInfo as Info, TaggedPacket, TwccReceiverBuilder,
-};
-use rtc_shared::TransportContext;
-use rtc_shared::marshal::Unmarshal as _;
+use rtc_interceptor::{Interceptor, RTPHeaderExtension, StreamInfo as Info, TwccReceiverBuilder};
 use sandbar_plugin_twcc_sender::{TwccSender, URI};
 use sandbar_sdk::rtcp::packet::{Packet as Rtcp, unmarshal};
 use sandbar_sdk::rtcp::transport_feedbacks::transport_layer_cc::{PacketStatusChunk, SymbolTypeTcc, TransportLayerCc};
 use sandbar_sdk::testing::Harness;
 use sandbar_sdk::{HeaderBuf, RtpHeaderExtension, StreamInfo};
 
+use crate::native::{self, Native};
 use crate::trace::{self, Arrival};
 
 const SSRC: u32 = 7;
@@ -76,33 +72,21 @@ fn ours(seconds: &[Vec<Arrival>]) -> Knowledge {
     known
 }
 
-/// Takes what a chain says until then.
-fn tell(chain: &mut impl Interceptor, until: Instant, known: &mut Knowledge, first: u16) {
-    while let Some(due) = chain.poll_timeout().filter(|due| *due <= until) {
-        assert!(chain.handle_timeout(due).is_ok());
-        while let Some(sent) = chain.poll_write() {
-            if let Packet::Rtcp(packets) = &sent.message.packet {
-                learn(known, first, packets);
-            }
-        }
-    }
-}
-
-fn theirs(mut chain: impl Interceptor, seconds: &[Vec<Arrival>]) -> Knowledge {
+fn theirs(chain: impl Interceptor, seconds: &[Vec<Arrival>]) -> Knowledge {
+    let mut native = Native::new(chain);
     let rtp_header_extensions = vec![RTPHeaderExtension { uri: URI.to_owned(), id: ID.into() }];
-    chain.bind_remote_stream(&Info { ssrc: SSRC, rtp_header_extensions, ..Info::default() });
-    let begun = Instant::now();
-    let (mut known, first) = (Knowledge::new(), seconds[0][0].sequence_number);
+    native.chain.bind_remote_stream(&Info { ssrc: SSRC, rtp_header_extensions, ..Info::default() });
     let mut last = Duration::ZERO;
     for arrival in seconds.iter().flatten() {
         last = arrival.at;
-        tell(&mut chain, begun + last, &mut known, first);
-        let packet = rtp::Packet::unmarshal(&mut Bytes::from(rtp(arrival))).unwrap();
-        let message = AttributedPacket::new(Packet::Rtp(packet));
-        let now = begun + last;
-        assert!(chain.handle_read(TaggedPacket { now, transport: TransportContext::default(), message }).is_ok());
+        native.advance_to(last);
+        native.read(native::rtp(&rtp(arrival)));
     }
-    tell(&mut chain, begun + last + 2 * INTERVAL, &mut known, first);
+    native.advance_to(last + 2 * INTERVAL);
+    let mut known = Knowledge::new();
+    for (_, packets) in native.sent_rtcp() {
+        learn(&mut known, seconds[0][0].sequence_number, &packets);
+    }
     known
 }
 
