@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn other_schemes_and_masks_without_an_end_or_a_packet_are_malformed() {
+    fn draft_4_2_other_schemes_and_masks_without_an_end_or_a_packet_are_malformed() {
         let good = payload(&[0xC0, 0x01]);
         // Retransmission; fixed masks; no SSRC, or two; another SSRC.
         for (at, byte) in [(0, 0x95), (0, 0x55), (8, 0), (8, 2), (15, 8)] {

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_span_the_wrap() {
+    fn rfc_4585_6_2_1_entries_span_the_wrap() {
         let mut out = Vec::new();
         write(1, 2, &[65_530, 65_535, 0, 10, 11], MAX, &mut out);
         assert_eq!(out.len(), HEAD + 2 * ENTRY);

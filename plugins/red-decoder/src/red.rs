@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_and_lengths_are_read_to_their_last_bit() {
+    fn rfc_2198_3_offsets_of_14_bits_and_lengths_of_10_are_read_to_their_last_bit() {
         let mut payload = vec![0xFF, 0xFF, 0xFF, 0xFF, 0x80, 0x00, 0x04, 0x00, 0x6F];
         payload.resize(9 + 1023 + 2, 7);
         let red = Red::parse(&payload, RED).unwrap();

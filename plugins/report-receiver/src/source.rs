@@ -91,6 +91,21 @@ mod tests {
     }
 
     #[test]
+    fn rfc_3550_6_4_1_the_delay_is_in_65536ths_and_at_most_what_32_bits_hold() {
+        let mut source = Source::new(90_000);
+        source.sender_report(1, ms(0));
+        let mut delay = |at| {
+            source.observe(1, 0, at);
+            source.block(1, at).unwrap().delay
+        };
+        assert_eq!(delay(Instant::from_nanos(15_259)), 1);
+        assert_eq!(delay(Instant::from_nanos(15_258)), 0);
+        assert_eq!(delay(ms(65_535_000)), 65_535 << 16);
+        assert_eq!(delay(ms(65_536_000)), u32::MAX);
+        assert_eq!(delay(ms(1_000_000_000)), u32::MAX);
+    }
+
+    #[test]
     fn a_restart_is_no_jitter() {
         let mut source = Source::new(90_000);
         source.observe(1, 0, ms(0));

@@ -157,6 +157,22 @@ mod tests {
     }
 
     #[test]
+    fn rfc_8888_3_1_the_report_timestamp_goes_on_where_its_16_bits_of_seconds_wrap() {
+        let mut clock = Clock::default();
+        let mut arrival = |timestamp: u32| {
+            let bytes = packet(&[(7, 0, &[0x8000])], timestamp);
+            let part = RtcpParts::of(&bytes).next().unwrap();
+            let Read::Feedback(feedback) = read(&part) else { panic!("it is congestion control feedback") };
+            let mut arrived = None;
+            feedback.each(&mut clock, |_, _, how| arrived = Some(how));
+            let Some(Reception::At(at)) = arrived else { panic!("it arrived") };
+            at
+        };
+        let before = arrival(0xffff_8000);
+        assert_eq!(arrival(0x0000_8000) - before, 1_000_000);
+    }
+
+    #[test]
     fn what_lies_about_its_length_says_nothing() {
         assert_eq!(receptions(&packet(&[], 1)), Some(Vec::new()));
         let mut lying = packet(&[(7, 0, &[0x8000; 4])], 1);

@@ -204,6 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn draft_holmer_3_1_the_reference_time_goes_on_where_its_24_bits_wrap() {
+        let mut clock = Clock::default();
+        let mut arrival = |reference: u32| {
+            let mut bytes = packet(1, &[0x2001], &[0]);
+            bytes[16..19].copy_from_slice(&reference.to_be_bytes()[1..]);
+            let part = RtcpParts::of(&bytes).next().unwrap();
+            let Read::Feedback(feedback) = read(&part) else { panic!("it is transport-wide feedback") };
+            let mut arrived = None;
+            feedback.each(&mut clock, |_, at| arrived = at);
+            arrived.unwrap()
+        };
+        let before = arrival(0xff_ffff);
+        assert_eq!(arrival(0) - before, 64_000);
+        assert_eq!(arrival(2) - before, 3 * 64_000);
+        // Feedback that comes late is no second cycle.
+        assert_eq!(arrival(0xff_fffe) - before, -64_000);
+    }
+
+    #[test]
     fn what_lies_about_its_length_says_nothing() {
         // Chunks that do not cover the count, deltas that are not there, a reserved symbol, no chunk at all.
         assert_eq!(statuses(&packet(15, &[0b1001_1111_0001_1100], &[0; 8])), None);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_8191_long_at_most() {
+    fn draft_3_1_3_a_run_is_8191_long_at_most() {
         assert_eq!(chunks(&[(NotReceived, 8191)]), [0x1fff]);
         assert_eq!(chunks(&[(NotReceived, 20_000)]), [0x1fff, 0x1fff, 20_000 - 2 * 0x1fff]);
     }

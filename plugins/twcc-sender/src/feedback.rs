@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_time_has_24_bits() {
+    fn draft_3_1_the_reference_time_has_24_bits() {
         let late = arrival(65_536, 64_000 * ((1 << 24) + 5) + 250);
         let (feedback, arrived) = read(&written(65_536, &[late], MAX).0);
         assert_eq!((feedback.reference_time, feedback.fb_pkt_count), (5, 3));
