@@ -23,11 +23,13 @@ fn sources() -> [(Source, Option<u8>); 4] {
 /// What leaves, and with which numbers.
 type Left = Vec<(Bytes, Option<u16>)>;
 
-/// The number that a packet carries where its stream has it.
-fn number(packet: &[u8]) -> Option<u16> {
-    let header = Header::parse(packet).unwrap();
-    let id = sources().into_iter().find(|(source, _)| source.ssrc == header.ssrc())?.1?;
-    header.extension(id).map(|value| u16::from_be_bytes(value.try_into().unwrap()))
+/// A packet with the number that it carries, where its stream has one.
+fn numbered(packet: Bytes) -> (Bytes, Option<u16>) {
+    let header = Header::parse(&packet).unwrap();
+    let source = sources().into_iter().find(|(source, _)| source.ssrc == header.ssrc());
+    let value = source.and_then(|(_, id)| header.extension(id?));
+    let number = value.map(|value| u16::from_be_bytes(value.try_into().unwrap()));
+    (packet, number)
 }
 
 fn ours(first: u16, sendings: &[Sending]) -> Left {
@@ -41,7 +43,7 @@ fn ours(first: u16, sendings: &[Sending]) -> Left {
             .unwrap()
     });
     let left = sendings.iter().flat_map(|sending| harness.write(streams[sending.source], &sending.packet[..]));
-    left.map(|packet| (number(&packet.bytes), packet)).map(|(number, packet)| (packet.bytes.into(), number)).collect()
+    left.map(|packet| numbered(packet.bytes.into())).collect()
 }
 
 fn theirs(first: u16, sendings: &[Sending]) -> Left {
@@ -54,12 +56,7 @@ fn theirs(first: u16, sendings: &[Sending]) -> Left {
     for sending in sendings {
         native.write(rtp(&sending.packet));
     }
-    native
-        .sent_rtp()
-        .into_iter()
-        .map(|packet| (number(&packet), packet))
-        .map(|(number, packet)| (packet, number))
-        .collect()
+    native.sent_rtp().into_iter().map(numbered).collect()
 }
 
 fn trace(seed: u64) -> Vec<Sending> {
