@@ -60,7 +60,7 @@ fn theirs(first: u16, sendings: &[Sending]) -> Left {
 }
 
 fn trace(seed: u64) -> Vec<Sending> {
-    sendings(seed, &sources().map(|(source, _)| source), 3)
+    sendings(seed, &sources().map(|(source, _)| source), 2)
 }
 
 #[test]
