@@ -35,6 +35,8 @@ pub(crate) enum State {
     Stopped,
     /// Shown to a transform of the current step, which has not handed it on yet.
     Waiting,
+    /// Taken out by a transform of the current step, which holds it.
+    Taken,
 }
 
 impl Slot {
@@ -52,6 +54,11 @@ impl Slot {
             Direction::Write => End::Wire,
         };
         Self { next, state: State::Going, output: Output { session, stream, to, packet } }
+    }
+
+    /// Whether it is among those that go on when a step ends.
+    pub(crate) fn stays(&self) -> bool {
+        !matches!(self.state, State::Waiting | State::Taken)
     }
 
     /// Whether the packet waits for this member to be called.

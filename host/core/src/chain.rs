@@ -44,6 +44,10 @@ pub struct Limits {
     pub emitted_bytes: usize,
     /// Packets of history per stream. Default 8192.
     pub history: u32,
+    /// Packets that are held, per session. Default 8192.
+    pub held_packets: usize,
+    /// Bytes of those, per session. Default 16 MiB: 8192 packets of 2 KiB.
+    pub held_bytes: usize,
     /// Bytes of saved state, per session. Default 1 MiB.
     pub state: usize,
     /// Log lines and published documents per second. Default 200.
@@ -69,6 +73,8 @@ impl Default for Limits {
             emitted_packets: 1024,
             emitted_bytes: 2 << 20,
             history: 8192,
+            held_packets: 8192,
+            held_bytes: 16 << 20,
             state: 1 << 20,
             messages: 200,
             message: 64 << 10,

@@ -3,7 +3,7 @@
 use crate::binding::Access;
 use crate::chain::MemberSpec;
 use crate::history::History;
-use crate::seating::Prepared;
+use crate::seating::{Before, Prepared};
 use crate::session::{InstanceId, Member, Owner, SessionId};
 use crate::shard::{ChainError, ChangeError, Shard};
 use crate::time::Instant;
@@ -65,10 +65,12 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else { return Err(ChainError::NoSession) };
         let number = session.next_member;
         session.next_member += 1;
+        let before = Before { state: state.as_deref(), inheritance: self.inheritance(id, index) };
         let prepared = self
-            .prepare(now, id, number, &spec, state.as_deref(), false)
+            .prepare(now, id, number, &spec, before, false)
             .map_err(|failed| failed.into_error(spec.plugin.name()))?;
         self.hand_over_history(id, index, &prepared);
+        self.hand_over_held(id, index, &prepared);
         // The old one speaks for the last time from the place that it still has.
         self.close_member(now, id, index);
         let Some(session) = self.sessions.get_mut(id) else { return Err(ChainError::NoSession) };

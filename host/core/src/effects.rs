@@ -6,9 +6,9 @@ use crate::event::Event;
 use crate::frame::FrameKind;
 use crate::guest::{Batch, Note, Out, Scope, Shown};
 use crate::hops::Action;
-use crate::packet::{Packet, RtpPacket};
-use crate::session::{Direction, InstanceId, Owner, StreamId};
-use crate::shard::{Alarm, Shard};
+use crate::packet::{Kind, Packet, RtpPacket};
+use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
+use crate::shard::{Alarm, Output, Shard};
 use crate::time::Instant;
 
 /// One member's step of a walk, while its transforms are called.
@@ -37,16 +37,18 @@ impl Shard {
     /// Puts what goes on in its order, and counts what does not.
     pub(crate) fn finish(&mut self, step: Step<'_>) {
         let Step { direction, member, slots, moves, .. } = step;
-        let mut dropped = false;
-        for slot in slots.iter().filter(|slot| slot.state == State::Waiting) {
-            dropped = true;
-            if let Some(hop) = self.hop(direction, member, slot).filter(|hop| hop.action != Action::Closed) {
+        let mut fewer = false;
+        for slot in slots.iter().filter(|slot| !slot.stays()) {
+            fewer = true;
+            if slot.state == State::Waiting
+                && let Some(hop) = self.hop(direction, member, slot).filter(|hop| hop.action != Action::Closed)
+            {
                 hop.dropped += 1;
             }
         }
         let Some(mut moves) = moves else {
-            if dropped {
-                slots.retain(|slot| slot.state != State::Waiting);
+            if fewer {
+                slots.retain(Slot::stays);
             }
             return;
         };
@@ -58,7 +60,7 @@ impl Shard {
             }
         }
         for (at, slot) in from.iter().enumerate() {
-            if !touched[at] && slot.as_ref().is_some_and(|slot| slot.state != State::Waiting) {
+            if !touched[at] && slot.as_ref().is_some_and(Slot::stays) {
                 moves.push((at as u32, Moved::Slot(at as u32)));
             }
         }
@@ -116,7 +118,9 @@ impl Shard {
             Some(_) => batch.tokens.iter().map(|token| token.slot).min().unwrap_or(0),
             None => 0,
         };
+        let now = self.instances[id].guest().call.now;
         let mut packets = effects.packets.drain(..);
+        let mut holds = effects.holds.drain(..);
         for out in effects.out.drain(..) {
             match out {
                 Out::Handed { token, start, end } => {
@@ -137,13 +141,17 @@ impl Shard {
                     let (seat, key, direction) = (bound.seat, bound.stream, Direction::of_stream(bound.local));
                     self.emit(id, seat, direction, Some(key), packet, step.as_deref_mut(), anchor);
                 }
+                Out::Hold => {
+                    let Some(hold) = holds.next() else { break };
+                    self.apply_hold(now, id, hold, batch, step.as_deref_mut(), anchor);
+                }
                 Out::Rtcp { seat } => {
                     let Some(packet) = packets.next() else { break };
                     self.emit(id, seat, Direction::Write, None, packet, step.as_deref_mut(), anchor);
                 }
             }
         }
-        drop(packets);
+        drop((packets, holds));
         for (scope, at) in effects.wakes.drain(..) {
             let alarm = match scope {
                 Scope::Session(seat) => Alarm::Session(id, seat),
@@ -163,8 +171,7 @@ impl Shard {
         }
     }
 
-    /// Sends a packet of a plugin's own on its way: into the running step where it goes the same way, so that the order
-    /// in which the plugin wrote is kept, and otherwise on a walk of its own.
+    /// Sends a packet of a plugin's own on its way.
     #[expect(clippy::too_many_arguments, reason = "one call, and all of them are of different types")]
     fn emit(
         &mut self,
@@ -183,9 +190,21 @@ impl Shard {
         let Some(index) = owner.member(member) else { return };
         owner.members[index].emitted += 1;
         let next = behind(direction, index as u16);
-        let slot = Slot::new(session, stream, direction, next, packet);
+        self.leave(direction, index, Slot::new(session, stream, direction, next, packet), step, anchor);
+    }
+
+    /// Lets a packet go on that comes from a member: into the running step where it goes the same way, so that the order
+    /// in which the plugin wrote is kept, and otherwise on a walk of its own.
+    pub(crate) fn leave(
+        &mut self,
+        direction: Direction,
+        index: usize,
+        slot: Slot,
+        step: Option<&mut Step<'_>>,
+        anchor: u32,
+    ) {
         match step {
-            Some(step) if step.direction == direction && usize::from(step.member) == index => step.add(anchor, slot),
+            Some(step) if step.is_at(direction, index) => step.add(anchor, slot),
             _ => self.emitted[direction as usize].push(slot),
         }
     }
@@ -275,6 +294,20 @@ impl<'a> Step<'a> {
         Self { direction, member, slots, moves: None, loose: 0 }
     }
 
+    /// Whether it is this member's.
+    pub(crate) fn is_at(&self, direction: Direction, index: usize) -> bool {
+        self.direction == direction && usize::from(self.member) == index
+    }
+
+    /// Takes the packet at `at` out of the burst.
+    pub(crate) fn take(&mut self, at: u32) -> Option<Output> {
+        let slot = self.slots.get_mut(at as usize).filter(|slot| slot.state == State::Waiting)?;
+        slot.state = State::Taken;
+        let Output { session, stream, to, ref mut packet } = slot.output;
+        let packet = std::mem::replace(packet, Packet::Malformed(Kind::Rtp, bytes::Bytes::new()));
+        Some(Output { session, stream, to, packet })
+    }
+
     /// Lets the packet at `at` go on, with `bytes` in place of what was shown unless they are none; they have been checked.
     fn hand_on(&mut self, at: u32, anchor: &mut u32, shown: Shown, bytes: &[u8]) {
         if at < *anchor {
@@ -326,6 +359,19 @@ impl<'a> Step<'a> {
     /// Puts a new packet behind the one at `anchor`.
     fn add(&mut self, anchor: u32, slot: Slot) {
         self.disordered(anchor).push((anchor, Moved::New(Box::new(slot))));
+    }
+
+    /// Puts new packets before those of their session that have not gone on.
+    pub(crate) fn add_before(&mut self, session: SessionId, new: Vec<Slot>) {
+        if new.is_empty() {
+            return;
+        }
+        let waits = |slot: &Slot| slot.output.session == session && slot.state == State::Waiting;
+        let anchor = self.slots.iter().position(waits).unwrap_or(0) as u32;
+        let added = new.len();
+        let moves = self.disordered(anchor);
+        moves.splice(0..0, new.into_iter().map(|slot| (anchor, Moved::New(Box::new(slot)))));
+        self.loose += added;
     }
 
     /// From now on, the order has to be written down. What has gone on so far did so in the order in which it came.

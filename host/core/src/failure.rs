@@ -9,9 +9,10 @@ use crate::event::{Event, FaultAction};
 use crate::fault::Fault;
 use crate::frame;
 use crate::guest::Guest;
+use crate::hold::Held;
 use crate::hops::Action;
 use crate::instance::Instance;
-use crate::seating::{Failed, Prepared};
+use crate::seating::{Before, Failed, Prepared};
 use crate::session::{Direction, InstanceId, MemberState, Owner, SessionId};
 use crate::shard::{Alarm, Shard};
 use crate::time::Instant;
@@ -38,6 +39,8 @@ impl Shard {
         let Some(mut dead) = self.instances.remove(id) else { return };
         dead.give_up_waiting();
         self.shared.retain(|_, shared| *shared != id);
+        let held: Vec<(Owner, Held)> =
+            dead.guest_mut().seats.iter_mut().map(|(_, seat)| (seat.owner, std::mem::take(&mut seat.held))).collect();
         let guest = dead.guest();
         let suspects = match owner {
             Some(_) => Vec::new(),
@@ -54,6 +57,9 @@ impl Shard {
             if guilty.is_some() || !tried(other) {
                 self.tell_displaced(*other);
             }
+        }
+        for (owner, held) in held {
+            self.release_orphaned(owner, held, step.as_deref_mut());
         }
         match guilty {
             Some(owner) => {
@@ -80,6 +86,7 @@ impl Shard {
         let found = clean.len() < tried;
         for (owner, prepared) in &clean {
             if found {
+                self.release_held(prepared.instance, prepared.seat, None);
                 self.instances.remove(prepared.instance);
                 self.tell_displaced(*owner);
             }
@@ -122,6 +129,8 @@ impl Shard {
             member.saved = saved;
             // Saving may have been the end of it.
             if member.running() {
+                let seat = member.seat;
+                self.release_held(instance, seat, None);
                 self.instances.remove(instance);
                 self.displace(owner);
                 self.tell_displaced(owner);
@@ -159,7 +168,7 @@ impl Shard {
     ) -> Option<Prepared> {
         let session = self.sessions.get(owner.session)?;
         let spec = session.member(owner.member).map(|index| session.members[index].spec.clone())?;
-        let prepared = match self.prepare(now, owner.session, owner.member, &spec, None, true) {
+        let prepared = match self.prepare(now, owner.session, owner.member, &spec, Before::default(), true) {
             Ok(prepared) => prepared,
             Err(failed) => {
                 if let Failed::Refused(error) = failed {
@@ -300,7 +309,8 @@ impl Shard {
         let Some(index) = session.member(owner.member) else { return };
         let member = &session.members[index];
         let (spec, alone, saved) = (member.spec.clone(), member.alone, member.saved.clone());
-        match self.prepare(now, owner.session, owner.member, &spec, saved.as_deref(), alone) {
+        let before = Before { state: saved.as_deref(), inheritance: None };
+        match self.prepare(now, owner.session, owner.member, &spec, before, alone) {
             Ok(prepared) => {
                 self.install(now, owner.session, index, prepared);
                 if announce && let Some(from) = self.culprit(owner.session, owner.member) {

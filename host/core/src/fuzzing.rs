@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::binding::{Access, View};
 use crate::chain::Limits;
 use crate::guest::{Bound, Guest, Out, Seat, Sight};
+use crate::hold::Held;
 use crate::packet::{Packet, RtpPacket, header_len};
 use crate::rtcp::{self, RtcpMode, Speaker};
 use crate::session::{Direction, Owner, SessionId, StreamId};
@@ -64,6 +65,8 @@ impl Batch {
             sink: Outlet::new(None),
             values: Values::default(),
             changes: Changes::default(),
+            held: Held::default(),
+            inheritance: None,
         })?;
         let stream = guest.streams.insert(Bound {
             stream: StreamId::default(),

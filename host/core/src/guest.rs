@@ -12,6 +12,7 @@ use crate::chain::Limits;
 use crate::fault::FaultKind;
 use crate::frame::{self, FrameKind, Frames, Head};
 use crate::history::History;
+use crate::hold::{Held, Hold, Inheritance};
 use crate::ids::Ids;
 use crate::packet::{Fixed, Packet, RtcpPacket, RtpPacket};
 use crate::session::Direction;
@@ -34,6 +35,9 @@ pub(crate) struct Seat {
     /// The session's values, and what the running call has set of them.
     pub(crate) values: Values,
     pub(crate) changes: Changes,
+    pub(crate) held: Held,
+    /// While it takes over from a predecessor.
+    pub(crate) inheritance: Option<Inheritance>,
 }
 
 /// A counter's or a gauge's value.
@@ -71,13 +75,21 @@ pub(crate) struct Token {
     pub(crate) handle: u32,
     /// The packet's, where it is RTP.
     ssrc: u32,
-    /// Bytes of the packet that are not shown.
-    hidden: u32,
+    /// Bytes of the header, where it is RTP, and of what follows it.
+    pub(crate) header: u16,
+    pub(crate) payload: u32,
     pub(crate) shown: Shown,
-    handed: bool,
+    /// Handed on, or held.
+    pub(crate) handed: bool,
 }
 
 impl Token {
+    #[inline(always)]
+    fn new(packet: u32, slot: u32, handle: u32, sight: &Sight<'_>, shown: Shown) -> Self {
+        let Sight { ssrc, payload, header, .. } = *sight;
+        Self { packet, slot, handle, ssrc, header: header.len() as u16, payload, shown, handed: false }
+    }
+
     /// The same packet in another instance's batch.
     pub(crate) fn again(self, packet: u32, handle: u32) -> Self {
         Self { packet, handle, handed: false, ..self }
@@ -99,7 +111,7 @@ pub(crate) struct Sight<'a> {
     /// The header, of RTP.
     header: &'a [u8],
     ssrc: u32,
-    hidden: u32,
+    payload: u32,
     /// Whether it is RTP without attributes, as nearly all is.
     plain: bool,
 }
@@ -107,7 +119,7 @@ pub(crate) struct Sight<'a> {
 impl<'a> Sight<'a> {
     #[inline(always)]
     pub(crate) fn new(direction: Direction, packet: &'a Packet) -> Self {
-        let (kind, time, header, hidden, repaired) = match (packet, direction) {
+        let (kind, time, header, payload, repaired) = match (packet, direction) {
             (Packet::Rtp(rtp), Direction::Read) => {
                 (FrameKind::ReadRtp, rtp.time, rtp.header(), rtp.payload_len(), rtp.repaired)
             }
@@ -120,11 +132,11 @@ impl<'a> Sight<'a> {
             (Packet::Malformed(..), _) => (FrameKind::ReadRtp, Instant::ZERO, &[][..], 0, false),
         };
         let flags = if repaired { frame::REPAIRED } else { 0 };
-        let (size, hidden) = ((header.len() + hidden) as u32, hidden as u32);
+        let (size, payload) = ((header.len() + payload) as u32, payload as u32);
         let head = Head { kind, flags, handle: 0, time: time.as_nanos(), size, packet: 0 };
         let ssrc = if header.is_empty() { 0 } else { Fixed(header).ssrc() };
         let plain = !header.is_empty() && packet.attributes().is_empty();
-        Self { packet, head, header, ssrc, hidden, plain }
+        Self { packet, head, header, ssrc, payload, plain }
     }
 }
 
@@ -163,11 +175,16 @@ impl Batch {
 
     /// Mostly all packets of a batch wait or none does, so that the number is the place.
     #[inline]
-    fn token_at(&self, packet: u32) -> Option<usize> {
+    pub(crate) fn token_at(&self, packet: u32) -> Option<usize> {
         match self.tokens.get(packet as usize) {
             Some(token) if token.packet == packet => Some(packet as usize),
             _ => self.tokens.binary_search_by_key(&packet, |token| token.packet).ok(),
         }
+    }
+
+    /// The attributes of a packet, with the guest's changes.
+    pub(crate) fn attributes_of(&self, packet: u32) -> Option<&Attributes> {
+        self.attributes.iter().find(|(known, ..)| *known == packet).map(|(_, attributes, _)| attributes)
     }
 
     /// The number of a frame that is about to be appended.
@@ -189,8 +206,7 @@ impl Batch {
         let packet = self.next(now);
         self.frames.push_header(&sight.head, handle, packet, sight.header);
         if let Some(slot) = slot {
-            let Sight { ssrc, hidden, .. } = *sight;
-            self.tokens.push(Token { packet, slot, handle, ssrc, hidden, shown: Shown::Header, handed: false });
+            self.tokens.push(Token::new(packet, slot, handle, sight, Shown::Header));
         }
     }
 
@@ -214,9 +230,8 @@ impl Batch {
             self.attributes.push((number, packet.attributes().clone(), false));
         }
         let size = packet.size() as u32;
-        let hidden = if shown == Shown::Header { sight.hidden } else { 0 };
         if let Some(slot) = slot {
-            self.tokens.push(Token { packet: number, slot, handle, ssrc: sight.ssrc, hidden, shown, handed: false });
+            self.tokens.push(Token::new(number, slot, handle, sight, shown));
         }
         self.frames.push(Head { flags, handle, size, packet: number, ..sight.head }, included);
     }
@@ -245,7 +260,7 @@ impl Batch {
     }
 }
 
-/// A packet that leaves the guest. All but those handed on are among its [packets](Effects::packets), in the same order.
+/// A packet that leaves the guest, or does not. Those of its own are among its [packets](Effects::packets), in the same order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Out {
     /// One that it was given. In place of what was shown come these bytes of what it [handed](Effects::handed) back,
@@ -257,6 +272,8 @@ pub(crate) enum Out {
     Rtp { stream: u32 },
     /// RTCP of its own.
     Rtcp { seat: u32 },
+    /// The next of its [holds](Effects::holds).
+    Hold,
 }
 
 /// What a guest says.
@@ -280,6 +297,7 @@ pub(crate) struct Effects {
     pub(crate) packets: Vec<Packet>,
     /// What packets that were handed on become.
     pub(crate) handed: Vec<u8>,
+    pub(crate) holds: Vec<Hold>,
     pub(crate) wakes: Vec<(Scope, Instant)>,
     /// Under the seat's number, 0 for the instance as a whole.
     pub(crate) notes: Vec<(u32, Note)>,
@@ -296,11 +314,17 @@ impl Effects {
         self.out.clear();
         self.packets.clear();
         self.handed.clear();
+        self.holds.clear();
         self.wakes.clear();
         self.notes.clear();
         self.written.reset();
         self.changed.clear();
         self.spent = (0, 0);
+    }
+
+    pub(crate) fn hold(&mut self, hold: Hold) {
+        self.out.push(Out::Hold);
+        self.holds.push(hold);
     }
 
     /// Lets a packet of the guest's own leave.
@@ -367,7 +391,7 @@ pub(crate) enum Refused {
     NoBatch,
     #[error("packet {0} was handed on, and the batch has {1}")]
     NoPacket(u32, u32),
-    #[error("packet {0} was handed on twice")]
+    #[error("packet {0} was handed on twice, or held and handed on")]
     Twice(u32),
     #[error("packet {0} was handed on by a plugin that only observes it")]
     Observed(u32),
@@ -471,7 +495,8 @@ impl Guest {
         if known.shown == Shown::Header && header != bytes.len() {
             return Err(rtp(packet::RtpError::Short { have: bytes.len(), need: header }));
         }
-        let fits = bytes.len() + known.hidden as usize <= usize::from(mtu);
+        let hidden = if known.shown == Shown::Header { known.payload as usize } else { 0 };
+        let fits = bytes.len() + hidden <= usize::from(mtu);
         if !fits && let Some(seat) = self.seats.get_mut(seat) {
             seat.oversize += 1;
         }
@@ -528,11 +553,6 @@ impl Guest {
         self.voice.said += u32::from(may);
         self.voice.unheard += u64::from(!may);
         may
-    }
-
-    /// The attributes of a packet in the batch, with the guest's changes.
-    pub(crate) fn attributes(&self, token: u32) -> Option<&Attributes> {
-        self.batch.attributes.iter().find(|(known, ..)| *known == token).map(|(_, attributes, _)| attributes)
     }
 
     /// Bytes of linear memory.

@@ -65,6 +65,10 @@ impl<T> Ids<T> {
         self.entries.iter().filter_map(|(id, value)| value.as_ref().map(|value| (*id, value)))
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        self.entries.iter_mut().filter_map(|(id, value)| value.as_mut().map(|value| (*id, value)))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.live
     }

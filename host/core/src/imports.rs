@@ -3,14 +3,15 @@
 
 use wasmtime::component::{HasSelf, Linker, WasmList};
 
-use crate::attributes::Value;
+use crate::attributes::{Attributes, Value};
 use crate::bindings::{
-    attributes, emit_error, emit_rtcp, emit_rtp, history, random, sink, telemetry, time, types, wall_clock,
+    attributes, emit_error, emit_rtcp, emit_rtp, history, hold, random, sink, telemetry, time, types, wall_clock,
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
-use crate::guest::{Bound, Guest, Metric, Note, Out, Scope};
-use crate::packet::{self, Fixed, RtcpPacket, RtpPacket};
+use crate::guest::{Bound, Guest, Metric, Note, Out, Scope, Shown};
+use crate::hold::{Hold, Place};
+use crate::packet::{self, Fixed, Packet, RtcpPacket, RtpPacket};
 use crate::plugin::CONTRACT;
 use crate::rtcp;
 use crate::time::Instant;
@@ -31,6 +32,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     emit_rtp::add_to_linker::<_, Own>(linker, |guest| guest)?;
     emit_rtcp::add_to_linker::<_, Own>(linker, |guest| guest)?;
     history::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    hold::add_to_linker::<_, Own>(linker, |guest| guest)?;
     attributes::add_to_linker::<_, Own>(linker, |guest| guest)?;
     telemetry::add_to_linker::<_, Own>(linker, |guest| guest)?;
     wall_clock::add_to_linker::<_, Own>(linker, |guest| guest)?;
@@ -90,6 +92,33 @@ impl Bound {
     }
 }
 
+/// Whether this is a header that a packet of the stream or of its companions may have.
+fn check_header(bound: &Bound, header: &[u8]) -> Result<(), emit_error::Error> {
+    use emit_error::Error;
+    match packet::header_len(header) {
+        Err(error) => Err(Error::Malformed(error.to_string())),
+        Ok(len) if len != header.len() => Err(Error::Malformed("bytes behind the RTP header".to_owned())),
+        Ok(_) if !bound.info.owns(Fixed(header).ssrc()) => Err(Error::ForeignSsrc),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Adds what a plugin puts on a packet of its own, or on one that it lets go.
+fn add_attributes(to: &mut Attributes, added: Vec<types::Attribute>) -> Result<(), emit_error::Error> {
+    use emit_error::Error;
+    for attribute in added {
+        if attribute.key.starts_with("sandbar.") {
+            return Err(Error::Denied);
+        }
+        if attribute.key.len() > MAX_KEY {
+            return Err(Error::Quota);
+        }
+        let value = Some(attribute.value.into());
+        to.set(&attribute.key, value).map_err(|error| Error::Other(error.to_string()))?;
+    }
+    Ok(())
+}
+
 impl Guest {
     fn set_timer(&mut self, scope: Scope, at: Option<Instant>) -> wasmtime::Result<()> {
         let wakes = &mut self.call.effects.wakes;
@@ -111,17 +140,7 @@ impl Guest {
         use emit_error::Error;
         let bound = self.streams.get(stream).ok_or(Error::Unknown)?;
         let mtu = usize::from(bound.mtu);
-        let malformed = |error: packet::RtpError| Error::Malformed(error.to_string());
-        // One of the history may go with the header that it has.
-        let own_header = header.is_empty() && matches!(payload, emit_rtp::Payload::History(_));
-        if !own_header {
-            if packet::header_len(header).map_err(malformed)? != header.len() {
-                return Err(Error::Malformed("bytes behind the RTP header".to_owned()));
-            }
-            if !bound.info.owns(Fixed(header).ssrc()) {
-                return Err(Error::ForeignSsrc);
-            }
-        }
+        check_header(bound, header)?;
         let mut emitted = match payload {
             emit_rtp::Payload::Bytes(bytes) => {
                 // Who only observes a stream may answer for it from its history or on a companion's SSRC, and not speak
@@ -142,9 +161,7 @@ impl Guest {
                     .and_then(|history| history.lookup(from.sequence_number))
                     .ok_or(Error::NotInHistory)?;
                 let mut emitted = kept.clone();
-                if !own_header {
-                    emitted.replace_header(header);
-                }
+                emitted.replace_header(header);
                 if !from.prefix.is_empty() {
                     emitted.put_before_payload(&from.prefix);
                 }
@@ -155,15 +172,12 @@ impl Guest {
                 emitted
             }
         };
-        for attribute in added {
-            let value = Some(attribute.value.into());
-            emitted.attributes.set(&attribute.key, value).map_err(|error| Error::Other(error.to_string()))?;
-        }
+        add_attributes(&mut emitted.attributes, added)?;
         let size = emitted.size();
         if size > mtu {
             return Err(Error::TooLarge);
         }
-        emitted.check_padding().map_err(malformed)?;
+        emitted.check_padding().map_err(|error| Error::Malformed(error.to_string()))?;
         if !self.spend(size) {
             return Err(Error::Quota);
         }
@@ -217,13 +231,134 @@ impl history::Host for Guest {
     }
 }
 
+impl Guest {
+    fn hold(&mut self, token: u32) -> Result<u64, emit_error::Error> {
+        use emit_error::Error;
+        if !self.call.processing || token >= self.batch.count {
+            return Err(Error::Unknown);
+        }
+        let Self { batch, streams, seats, limits, .. } = self;
+        let waits =
+            batch.token_at(token).and_then(|at| batch.tokens.get_mut(at)).filter(|token| token.shown != Shown::Rtcp);
+        let known = waits.ok_or(Error::Denied)?;
+        let bound = streams.get(known.handle).ok_or(Error::Unknown)?;
+        let seat = seats.get_mut(bound.seat).ok_or(Error::Unknown)?;
+        if known.handed {
+            return Err(Error::Unknown);
+        }
+        let payload = known.payload as usize;
+        let size = usize::from(known.header) + payload;
+        let (packets, bytes) = seat.held.staying();
+        if packets >= limits.held_packets || bytes + size > limits.held_bytes {
+            return Err(Error::Quota);
+        }
+        known.handed = true;
+        let id = seat.held.insert(known.handle, token, size, payload);
+        self.call.effects.hold(Hold::Keep { token, seat: bound.seat, id });
+        Ok(id)
+    }
+
+    fn release(
+        &mut self,
+        session: u32,
+        id: u64,
+        header: Vec<u8>,
+        added: Vec<types::Attribute>,
+    ) -> Result<(), emit_error::Error> {
+        use emit_error::Error;
+        let Self { batch, streams, seats, call, .. } = self;
+        let seat = seats.get_mut(session).ok_or(Error::Unknown)?;
+        let kept = seat.held.get(id).ok_or(Error::Unknown)?;
+        if !header.is_empty() {
+            let bound = streams.get(kept.stream).ok_or(Error::Unknown)?;
+            check_header(bound, &header)?;
+            if header.len() + kept.payload > usize::from(bound.mtu) {
+                return Err(Error::TooLarge);
+            }
+        }
+        let attributes = if added.is_empty() {
+            None
+        } else {
+            let mut attributes = match &kept.place {
+                Place::Burst(token) => batch.attributes_of(*token).cloned().unwrap_or_default(),
+                Place::Host(output) => output.packet.attributes().clone(),
+            };
+            add_attributes(&mut attributes, added)?;
+            Some(attributes)
+        };
+        seat.held.leave(id);
+        call.effects.hold(Hold::Release { seat: session, id, header, attributes });
+        Ok(())
+    }
+
+    fn discard(&mut self, session: u32, id: u64) -> bool {
+        let leaves = self.seats.get_mut(session).is_some_and(|seat| seat.held.leave(id));
+        if leaves {
+            self.call.effects.hold(Hold::Discard { seat: session, id });
+        }
+        leaves
+    }
+
+    fn held(&mut self, stream: u32) -> Vec<hold::Entry> {
+        let Some(bound) = self.streams.get(stream) else { return Vec::new() };
+        let Some(seat) = self.seats.get_mut(bound.seat) else { return Vec::new() };
+        match &mut seat.inheritance {
+            Some(inheritance) => {
+                inheritance.claimed.push(bound.stream);
+                let of_stream = inheritance.packets.iter().filter(|(_, of, _)| *of == bound.stream);
+                of_stream.filter_map(|(id, _, output)| entry(*id, &output.packet)).collect()
+            }
+            None => {
+                let of_stream = seat.held.iter().filter(|(_, of, _)| *of == stream);
+                of_stream.filter_map(|(id, _, output)| entry(id, &output.packet)).collect()
+            }
+        }
+    }
+}
+
+fn entry(id: u64, packet: &Packet) -> Option<hold::Entry> {
+    let Packet::Rtp(packet) = packet else { return None };
+    let header = packet.header().to_vec();
+    Some(hold::Entry {
+        id,
+        header,
+        size: packet.size() as u32,
+        time: packet.time.as_nanos(),
+        repaired: packet.repaired,
+    })
+}
+
+impl hold::Host for Guest {
+    fn keep(&mut self, packet: u32) -> wasmtime::Result<Result<u64, emit_error::Error>> {
+        Ok(self.hold(packet))
+    }
+
+    fn release(
+        &mut self,
+        session: u32,
+        packet: u64,
+        header: Vec<u8>,
+        attributes: Vec<types::Attribute>,
+    ) -> wasmtime::Result<Result<(), emit_error::Error>> {
+        Ok(self.release(session, packet, header, attributes))
+    }
+
+    fn discard(&mut self, session: u32, packet: u64) -> wasmtime::Result<bool> {
+        Ok(self.discard(session, packet))
+    }
+
+    fn held(&mut self, stream: u32) -> wasmtime::Result<Vec<hold::Entry>> {
+        Ok(self.held(stream))
+    }
+}
+
 impl attributes::Host for Guest {
     fn get(&mut self, packet: u32, key: String) -> wasmtime::Result<Option<types::Value>> {
-        Ok(self.attributes(packet).and_then(|attributes| attributes.get(&key)).map(Into::into))
+        Ok(self.batch.attributes_of(packet).and_then(|attributes| attributes.get(&key)).map(Into::into))
     }
 
     fn all(&mut self, packet: u32) -> wasmtime::Result<Vec<types::Attribute>> {
-        let attributes = self.attributes(packet);
+        let attributes = self.batch.attributes_of(packet);
         Ok(attributes
             .into_iter()
             .flat_map(|attributes| attributes.iter())

@@ -101,6 +101,7 @@ mod frame;
 pub mod fuzzing;
 mod guest;
 mod history;
+mod hold;
 mod hops;
 mod ids;
 mod imports;

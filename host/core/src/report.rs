@@ -29,10 +29,15 @@ pub struct MemberReport {
     pub calls: u64,
     /// Packets that it was shown or stood before, RTP and RTCP.
     pub packets_in: u64,
-    /// Packets of those that went on, and packets of its own.
+    /// Packets of those that went on, and packets of its own. What came in, and its own packets, are what went out, was
+    /// dropped, and is held.
     pub packets_out: u64,
     /// Packets that it let go no further.
     pub dropped: u64,
+    /// Packets that it holds, RTP only, and their bytes.
+    pub held: usize,
+    /// See [`held`](Self::held).
+    pub held_bytes: usize,
     /// Packets of its own.
     pub emitted: u64,
     /// Its faults in this session.
@@ -101,6 +106,7 @@ impl Shard {
         }
         let plugin = &member.spec.plugin;
         let seat = instance.and_then(|instance| instance.guest().seats.get(member.seat));
+        let (held, held_bytes) = seat.map_or((0, 0), |seat| seat.held.total());
         Some(MemberReport {
             plugin: plugin.name().to_owned(),
             version: plugin.version().to_owned(),
@@ -109,8 +115,10 @@ impl Shard {
             isolation: member.spec.isolation(),
             calls: instance.map_or(0, |instance| instance.calls),
             packets_in: counts.packets,
-            packets_out: counts.packets.saturating_sub(counts.dropped) + member.emitted,
+            packets_out: (counts.packets + member.emitted).saturating_sub(counts.dropped + held as u64),
             dropped: counts.dropped,
+            held,
+            held_bytes,
             emitted: member.emitted,
             faults: member.faults,
             time_ns: instance.map_or(0, |instance| instance.nanos),

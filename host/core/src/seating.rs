@@ -8,6 +8,7 @@ use crate::chain::{Isolation, MemberSpec};
 use crate::fault::Fault;
 use crate::guest::{Bound, Seat};
 use crate::history::History;
+use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::instance::Instance;
 use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
@@ -24,6 +25,13 @@ pub(crate) struct Prepared {
     pub(crate) streams: Vec<(StreamId, u32, Binding)>,
     rtcp: (Access, Access),
     shared: bool,
+}
+
+/// What a member's predecessor leaves it.
+#[derive(Default)]
+pub(crate) struct Before<'a> {
+    pub(crate) state: Option<&'a [u8]>,
+    pub(crate) inheritance: Option<Inheritance>,
 }
 
 /// Why a member could not be seated.
@@ -60,7 +68,7 @@ impl Shard {
         let number = session.next_member;
         session.next_member += 1;
         let prepared = self
-            .prepare(now, id, number, &spec, None, false)
+            .prepare(now, id, number, &spec, Before::default(), false)
             .map_err(|failed| failed.into_error(spec.plugin.name()))?;
         let streams = self.streams_of(id);
         if let Some(session) = self.sessions.get_mut(id) {
@@ -122,7 +130,7 @@ impl Shard {
         id: SessionId,
         number: u32,
         spec: &MemberSpec,
-        state: Option<&[u8]>,
+        before: Before<'_>,
         alone: bool,
     ) -> Result<Prepared, Failed> {
         let plugin = || spec.plugin.name().to_owned();
@@ -149,12 +157,14 @@ impl Shard {
             sink: Outlet::new(spec.sink),
             values: session.values.clone(),
             changes: Changes::default(),
+            held: Held::default(),
+            inheritance: before.inheritance,
         };
         let streams = self.streams_of(id);
         let Some(running) = self.instances.get_mut(instance) else {
             return Err(Failed::Refused(ChainError::NoSession));
         };
-        let seat = match running.create(now, seat, &info, &spec.config, state) {
+        let seat = match running.create(now, seat, &info, &spec.config, before.state) {
             Ok(Ok(seat)) => seat,
             Ok(Err(refusal)) => {
                 self.withdraw(now, instance, None);
@@ -389,11 +399,12 @@ impl Shard {
             };
             let Ok(member) = self.member_at(id, index) else { continue };
             if member.running() && hop.handle != 0 && hop.instance == member.instance {
-                let owner = Owner { session: id, member: member.number };
+                let (seat, owner) = (member.seat, Owner { session: id, member: member.number });
                 self.flush(now, hop.instance);
                 match self.instances.get_mut(hop.instance).map(|instance| instance.unbind_stream(now, hop.handle)) {
                     Some(Ok(())) => {
                         self.absorb(hop.instance);
+                        self.release_held(hop.instance, seat, Some(hop.handle));
                         if let Some(instance) = self.instances.get_mut(hop.instance) {
                             instance.forget_stream(hop.handle);
                         }
@@ -429,6 +440,7 @@ impl Shard {
         match self.instances.get_mut(instance).map(|instance| instance.close(now, seat)) {
             Some(Ok(())) => {
                 self.absorb(instance);
+                self.release_held(instance, seat, None);
                 if let Some(instance) = self.instances.get_mut(instance) {
                     instance.leave(seat);
                 }

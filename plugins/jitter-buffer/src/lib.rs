@@ -1,11 +1,11 @@
 //! Holds a peer's packets for a moment, and plays them out in order and as evenly as they were sampled.
 //!
-//! The packets stay with the host; here are their numbers, headers and times:
+//! The packets are held by the host; here are their numbers and times:
 //!
 //! ```text
-//! read_rtp ──> Sequence (which place?) ──> Clock (when?) ──> Queue ──stream timer──> emit_rtp from the history
+//! read_rtp ──> Sequence (which place?) ──> Clock (when?) ──> Queue ──stream timer──> on its way
 //!     │                                                        └─ a gap is skipped when what is behind it is due
-//!     └─ companions, and what the host would not keep, go on at once
+//!     └─ companions, and what the host would not hold, go on at once
 //! ```
 
 mod clock;
@@ -40,7 +40,7 @@ pub struct JitterBuffer {
     resumed: Option<State>,
 }
 
-export!(JitterBuffer, place = Playout, wants = [emit_rtp], options = OPTIONS);
+export!(JitterBuffer, place = Playout, options = OPTIONS);
 
 impl Interceptor for JitterBuffer {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
@@ -53,7 +53,7 @@ impl Interceptor for JitterBuffer {
     }
 
     fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
-        State::new(self.options.packets, &self.streams).to_json()
+        State::new(&self.streams).to_json()
     }
 
     fn bind_remote_stream(
@@ -64,11 +64,11 @@ impl Interceptor for JitterBuffer {
     ) -> Result<Binding, Refusal> {
         let mut stream = Stream::new(stream, info, self.options);
         if let Some(state) = &mut self.resumed {
-            state.resume(&mut stream, self.options.packets);
+            state.resume(cx, &mut stream);
             stream.plan(cx);
         }
         self.streams.push(stream);
-        Ok(Binding::transform_headers().with_history(self.options.packets.into()))
+        Ok(Binding::transform_headers())
     }
 
     fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {
@@ -92,7 +92,7 @@ impl Interceptor for JitterBuffer {
             *telling = true;
             cx.wake_after(TELL);
         }
-        match stream.arrive(packet, cx.session().mtu.into(), tally) {
+        match stream.arrive(cx, packet, tally) {
             Verdict::Hold => {
                 stream.release(cx, packet.time(), tally);
                 Outcome::Drop

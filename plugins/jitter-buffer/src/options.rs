@@ -29,8 +29,7 @@ pub(crate) const OPTIONS: [ConfigOption; 2] = [
     },
     ConfigOption {
         key: "packets",
-        summary: "How many of a stream's latest packets the host keeps; an eighth of them is left for bursts, and when \
-                  the rest is full the oldest go early.",
+        summary: "The most that is held of a stream; when there are more, the oldest go early.",
         unit: "packets",
         default: "512",
         allowed: "16..=8192",
@@ -48,11 +47,5 @@ impl Options {
 
     pub(crate) fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms.into())
-    }
-
-    /// How far apart the oldest packet that is held and the newest may be. The host enters a whole burst into the history
-    /// before the plugin sees its first packet, and what it then pushes out must no longer be held.
-    pub(crate) fn room(&self) -> u64 {
-        u64::from(self.packets - self.packets / 8)
     }
 }

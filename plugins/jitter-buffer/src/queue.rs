@@ -2,22 +2,23 @@
 
 use std::collections::VecDeque;
 
-use sandbar_sdk::Instant;
 use sandbar_sdk::reception::MAX_DROPOUT;
+use sandbar_sdk::{HeldId, Instant};
 
-/// A packet in the host's history that is not yet played.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A packet that the host holds until it is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) number: u64,
     pub(crate) due: Instant,
-    /// As it came; empty where it is only known to the history.
-    pub(crate) header: Vec<u8>,
+    pub(crate) id: HeldId,
 }
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Held,
+    /// The host would not hold it.
+    Unheld,
     /// Its place has been played.
     Late,
     Duplicate,
@@ -30,15 +31,13 @@ pub(crate) struct Queue {
     held: VecDeque<Held>,
     /// The first number that has not been played; none before the first was.
     pub(crate) next: Option<u64>,
-    /// How far apart the first and the last packet may be.
-    room: u64,
-    /// Headers' memory, used again.
-    spare: Vec<Vec<u8>>,
+    /// Packets that are held at most, once what is ready has been played.
+    room: usize,
 }
 
 impl Queue {
-    pub(crate) fn new(room: u64) -> Self {
-        Self { held: VecDeque::new(), next: None, room, spare: Vec::new() }
+    pub(crate) fn new(room: usize) -> Self {
+        Self { held: VecDeque::new(), next: None, room }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -64,26 +63,28 @@ impl Queue {
         }
     }
 
-    pub(crate) fn insert(&mut self, number: u64, due: Instant, header: &[u8]) -> Entry {
+    /// Enters a packet that is to be played at `due`, once the host holds it. Where it will not, the packet is played now, and
+    /// so is what is held before it.
+    #[inline]
+    pub(crate) fn insert(
+        &mut self,
+        number: u64,
+        due: Instant,
+        now: Instant,
+        hold: impl FnOnce() -> Option<HeldId>,
+    ) -> Entry {
         let (at, entry) = self.judge(number);
-        if entry == Entry::Held {
-            let due = self.held.get(at).map_or(due, |behind| due.min(behind.due));
-            self.hasten(at, due);
-            let mut copy = self.spare.pop().unwrap_or_default();
-            copy.clear();
-            copy.extend_from_slice(header);
-            self.held.insert(at, Held { number, due, header: copy });
+        if entry != Entry::Held {
+            return entry;
         }
-        entry
-    }
-
-    /// A packet cannot be held. Where its place has not been played, what is held before it is due now.
-    pub(crate) fn pass(&mut self, number: u64, now: Instant) -> Entry {
-        let (at, entry) = self.judge(number);
-        if entry == Entry::Held {
+        let Some(id) = hold() else {
             self.hasten(at, now);
-        }
-        entry
+            return Entry::Unheld;
+        };
+        let due = self.held.get(at).map_or(due, |behind| due.min(behind.due));
+        self.hasten(at, due);
+        self.held.insert(at, Held { number, due, id });
+        Entry::Held
     }
 
     /// Nothing before `at` is due later than `due`.
@@ -102,22 +103,18 @@ impl Queue {
     /// Whether there are more packets than there is room for.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        match (self.held.front(), self.held.back()) {
-            (Some(first), Some(last)) => last.number - first.number >= self.room,
-            _ => false,
-        }
+        self.held.len() > self.room
     }
 
     /// The packet whose turn it is.
     #[inline]
-    pub(crate) fn ready(&self, now: Instant) -> Option<&Held> {
-        self.held.front().filter(|held| held.due <= now || self.is_over())
+    pub(crate) fn ready(&self, now: Instant) -> Option<Held> {
+        self.held.front().copied().filter(|held| held.due <= now || self.is_over())
     }
 
     /// The first packet has been played. Says how many places before it were lost.
     pub(crate) fn pop(&mut self) -> u64 {
         let Some(held) = self.held.pop_front() else { return 0 };
-        self.spare.push(held.header);
         self.played(held.number)
     }
 
@@ -141,9 +138,17 @@ mod tests {
     fn queue(packets: &[(u64, u64)]) -> Queue {
         let mut queue = Queue::new(100);
         for (number, due) in packets {
-            assert_eq!(queue.insert(*number, ms(*due), b"head"), Entry::Held);
+            assert_eq!(insert(&mut queue, *number, *due), Entry::Held);
         }
         queue
+    }
+
+    fn insert(queue: &mut Queue, number: u64, due: u64) -> Entry {
+        queue.insert(number, ms(due), Instant::ZERO, || Some(HeldId::new(number)))
+    }
+
+    fn pass(queue: &mut Queue, number: u64, now: u64) -> Entry {
+        queue.insert(number, ms(now), ms(now), || None)
     }
 
     fn dues(queue: &Queue) -> Vec<(u64, u64)> {
@@ -170,7 +175,7 @@ mod tests {
     fn no_packet_waits_for_one_that_is_due_before_it() {
         let mut queue = queue(&[(10, 50), (11, 60), (12, 40), (14, 70)]);
         assert_eq!(dues(&queue), [(10, 40), (11, 40), (12, 40), (14, 70)]);
-        queue.insert(13, ms(90), b"");
+        insert(&mut queue, 13, 90);
         assert_eq!(dues(&queue)[3..], [(13, 70), (14, 70)]);
     }
 
@@ -178,9 +183,9 @@ mod tests {
     fn a_gap_is_skipped_when_what_is_behind_it_is_due() {
         let mut queue = queue(&[(10, 10), (13, 40)]);
         assert_eq!(play(&mut queue, 39), (vec![10], 0));
-        assert_eq!(queue.insert(12, ms(20), b""), Entry::Held);
+        assert_eq!(insert(&mut queue, 12, 20), Entry::Held);
         assert_eq!(play(&mut queue, 40), (vec![12, 13], 1));
-        assert_eq!(queue.insert(11, ms(50), b""), Entry::Late);
+        assert_eq!(insert(&mut queue, 11, 50), Entry::Late);
         assert_eq!(queue.due(), None);
     }
 
@@ -188,13 +193,13 @@ mod tests {
     fn before_the_first_is_played_earlier_ones_are_welcome() {
         let mut queue = queue(&[(10, 10), (8, 9)]);
         assert_eq!(play(&mut queue, 10), (vec![8, 10], 1));
-        assert_eq!(queue.insert(7, ms(11), b""), Entry::Late);
+        assert_eq!(insert(&mut queue, 7, 11), Entry::Late);
     }
 
     #[test]
     fn what_is_held_already_is_a_duplicate() {
         let mut queue = queue(&[(10, 10), (12, 12)]);
-        assert_eq!((queue.insert(10, ms(1), b""), queue.insert(12, ms(1), b"")), (Entry::Duplicate, Entry::Duplicate));
+        assert_eq!([10, 12].map(|number| insert(&mut queue, number, 1)), [Entry::Duplicate; 2]);
         assert_eq!(dues(&queue), [(10, 10), (12, 12)]);
     }
 
@@ -203,7 +208,7 @@ mod tests {
         let mut queue = queue(&[]);
         queue.room = 4;
         for number in 10..16 {
-            queue.insert(number, ms(100), b"");
+            insert(&mut queue, number, 100);
         }
         assert!(queue.is_over());
         assert_eq!(play(&mut queue, 0), (vec![10, 11], 0));
@@ -213,26 +218,15 @@ mod tests {
     #[test]
     fn what_is_not_held_takes_what_is_before_it_along() {
         let mut queue = queue(&[(10, 50), (11, 60), (14, 70)]);
-        assert_eq!(queue.pass(13, ms(5)), Entry::Held);
+        assert_eq!(pass(&mut queue, 13, 5), Entry::Unheld);
         assert_eq!(play(&mut queue, 5), (vec![10, 11], 0));
         assert_eq!(queue.played(13), 1);
-        assert_eq!((queue.pass(12, ms(6)), queue.pass(14, ms(6))), (Entry::Late, Entry::Duplicate));
+        assert_eq!([12, 14].map(|number| pass(&mut queue, number, 6)), [Entry::Late, Entry::Duplicate]);
     }
 
     #[test]
     fn a_sequence_that_begins_anew_has_lost_nothing() {
         let mut queue = queue(&[(10, 10), (200_000, 20)]);
-        queue.room = u64::MAX;
         assert_eq!(play(&mut queue, 20), (vec![10, 200_000], 0));
-    }
-
-    #[test]
-    fn headers_are_kept_in_memory_that_is_used_again() {
-        let mut queue = queue(&[(10, 10)]);
-        let memory = queue.ready(ms(10)).unwrap().header.as_ptr();
-        queue.pop();
-        queue.insert(11, ms(20), b"next");
-        let held = queue.ready(ms(20)).unwrap();
-        assert_eq!((held.header.as_ptr(), held.header.as_slice()), (memory, &b"next"[..]));
     }
 }

@@ -1,4 +1,4 @@
-//! Which packet follows which: sequence numbers counted on over wraps and restarts, and what the host keeps of them.
+//! Which packet follows which: sequence numbers counted on over wraps and restarts.
 
 use sandbar_sdk::reception::{MAX_DROPOUT, MAX_MISORDER};
 use sandbar_sdk::serde::{Deserialize, Serialize};
@@ -51,27 +51,6 @@ impl Sequence {
     }
 }
 
-/// Whether the host's history keeps a packet, by the history's own rule: none that is too far behind the newest it has
-/// seen. A stray packet or a restart may leave it far ahead of what comes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(crate = "sandbar_sdk::serde")]
-pub(crate) struct Kept {
-    newest: Option<u16>,
-}
-
-impl Kept {
-    #[inline]
-    pub(crate) fn enter(&mut self, sequence_number: u16, packets: u16) -> bool {
-        let behind = self.newest.map_or(0, |newest| newest.wrapping_sub(sequence_number));
-        // RFC 1982: newer if ahead by less than half the space, the same number included.
-        if behind == 0 || behind > 1 << 15 {
-            self.newest = Some(sequence_number);
-            return true;
-        }
-        behind < packets
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,16 +93,5 @@ mod tests {
         assert_eq!(places(&[0, MAX_DROPOUT])[1], Place::Stray);
         assert_eq!(places(&[1000, 1])[1], Place::At(CYCLE + 1));
         assert_eq!(places(&[1000, 0])[1], Place::Stray);
-    }
-
-    #[test]
-    fn the_history_keeps_what_is_not_too_far_behind_its_newest() {
-        let mut kept = Kept::default();
-        assert!(kept.enter(100, 64) && kept.enter(102, 64) && kept.enter(100, 64) && kept.enter(39, 64));
-        assert!(!kept.enter(38, 64));
-        // A stray packet ahead, and the stream that goes on behind it.
-        assert!(kept.enter(20_000, 64));
-        assert!(!kept.enter(103, 64) && !kept.enter(19_936, 64) && kept.enter(19_937, 64));
-        assert!(kept.enter(20_000u16.wrapping_add(1 << 15).wrapping_sub(1), 64));
     }
 }

@@ -1,18 +1,16 @@
-//! What a successor is handed: JSON, streams by SSRC, instants in nanoseconds of the host's clock. The packets themselves
-//! are in the history, which the host hands over to a successor that asks for as many of them.
+//! What a successor is handed: JSON, streams by SSRC, instants in nanoseconds of the host's clock. The packets themselves it
+//! gets from the host.
 
 use sandbar_sdk::serde::{Deserialize, Serialize};
-use sandbar_sdk::{Instant, Refusal, serde_json};
+use sandbar_sdk::{Context, Header, Instant, Refusal, serde_json};
 
 use crate::clock::Timeline;
-use crate::sequence::{Kept, Sequence};
+use crate::sequence::Sequence;
 use crate::stream::Stream;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(crate = "sandbar_sdk::serde")]
 pub(crate) struct State {
-    /// Of each stream's history.
-    packets: u16,
     streams: Vec<StreamState>,
 }
 
@@ -21,7 +19,6 @@ pub(crate) struct State {
 struct StreamState {
     ssrc: u32,
     sequence: Sequence,
-    kept: Kept,
     timeline: Option<Timeline>,
     next: Option<u64>,
     /// Numbers and when they are due.
@@ -29,16 +26,15 @@ struct StreamState {
 }
 
 impl State {
-    pub(crate) fn new(packets: u16, streams: &[Stream]) -> Self {
+    pub(crate) fn new(streams: &[Stream]) -> Self {
         let streams = streams.iter().map(|stream| StreamState {
             ssrc: stream.ssrc,
             sequence: stream.sequence,
-            kept: stream.kept,
             timeline: stream.clock.timeline,
             next: stream.queue.next,
             held: stream.queue.iter().map(|held| (held.number, held.due.as_nanos())).collect(),
         });
-        Self { packets, streams: streams.collect() }
+        Self { streams: streams.collect() }
     }
 
     pub(crate) fn parse(json: &[u8]) -> Result<Self, Refusal> {
@@ -49,18 +45,20 @@ impl State {
         serde_json::to_vec(self).ok()
     }
 
-    /// Takes what is there for a stream whose history has so many packets.
-    pub(crate) fn resume(&mut self, stream: &mut Stream, packets: u16) {
+    /// Takes what is there for a stream. What the host holds of one of which nothing is here goes on.
+    pub(crate) fn resume(&mut self, cx: &Context, stream: &mut Stream) {
         let Some(at) = self.streams.iter().position(|state| state.ssrc == stream.ssrc) else { return };
         let state = self.streams.swap_remove(at);
-        (stream.sequence, stream.kept, stream.clock.timeline) = (state.sequence, state.kept, state.timeline);
+        (stream.sequence, stream.clock.timeline) = (state.sequence, state.timeline);
         stream.queue.next = state.next;
-        for (number, due) in state.held {
-            if packets == self.packets {
-                stream.queue.insert(number, Instant::from_nanos(due), &[]);
-            } else {
-                // The predecessor keeps its history, and plays what it holds when it is closed.
-                stream.queue.played(number);
+        for packet in cx.held(stream.id) {
+            let sequence_number = Header::parse(&packet.header).map_or(0, |header| header.sequence_number());
+            match state.held.iter().find(|(number, _)| *number as u16 == sequence_number) {
+                Some((number, due)) => {
+                    let due = Instant::from_nanos(*due);
+                    stream.queue.insert(*number, due, due, || Some(packet.id));
+                }
+                None => stream.stray = Some(packet.id),
             }
         }
     }

@@ -1,11 +1,11 @@
 //! One stream: what becomes of a packet when it comes, and when its time has come.
 
-use sandbar_sdk::{Context, EmitError, Instant, Payload, RtpPacket, StreamId, StreamInfo};
+use sandbar_sdk::{Context, HeldId, Instant, RtpPacket, StreamId, StreamInfo};
 
 use crate::clock::Clock;
 use crate::options::Options;
 use crate::queue::{Entry, Queue};
-use crate::sequence::{Kept, Place, Sequence};
+use crate::sequence::{Place, Sequence};
 use crate::tally::Tally;
 
 #[derive(Debug)]
@@ -14,10 +14,9 @@ pub(crate) struct Stream {
     pub(crate) ssrc: u32,
     pub(crate) clock: Clock,
     pub(crate) sequence: Sequence,
-    pub(crate) kept: Kept,
     pub(crate) queue: Queue,
-    /// Packets in its history.
-    packets: u16,
+    /// The last packet, where it was far from all others.
+    pub(crate) stray: Option<HeldId>,
     /// When its timer is due.
     wake: Option<Instant>,
 }
@@ -38,18 +37,16 @@ impl Stream {
             ssrc: info.ssrc,
             clock: Clock::new(info.clock_rate, options.delay()),
             sequence: Sequence::default(),
-            kept: Kept::default(),
-            queue: Queue::new(options.room()),
-            packets: options.packets,
+            queue: Queue::new(options.packets.into()),
+            stray: None,
             wake: None,
         }
     }
 
-    /// A packet of the stream's own SSRC has come. `mtu` is the most that the host lets out again.
+    /// A packet of the stream's own SSRC has come.
     #[inline]
-    pub(crate) fn arrive(&mut self, packet: &RtpPacket<'_>, mtu: usize, tally: &mut Tally) -> Verdict {
+    pub(crate) fn arrive(&mut self, cx: &mut Context, packet: &RtpPacket<'_>, tally: &mut Tally) -> Verdict {
         let header = packet.header();
-        let kept = self.kept.enter(header.sequence_number(), self.packets);
         let (number, anew) = match self.sequence.place(header.sequence_number()) {
             Place::At(number) => (number, false),
             Place::Anew(number) => {
@@ -58,29 +55,37 @@ impl Stream {
             }
             Place::Stray => {
                 tally.strays += 1;
-                return Verdict::Drop;
+                // The next one may show that with this one the sequence begins anew.
+                return self.replace_stray(cx, Some(packet));
             }
         };
-        let play = self.clock.play(header.timestamp(), packet.time(), packet.repaired());
+        let now = packet.time();
+        let play = self.clock.play(header.timestamp(), now, packet.repaired());
         tally.resets += u64::from(anew || play.jumped);
-        let entry = if kept && packet.size() <= mtu {
-            if anew {
-                // The packet before was taken for a stray, but is in the history.
-                self.queue.insert(number - 1, play.at, &[]);
-            }
-            self.queue.insert(number, play.at, header.as_bytes())
-        } else if self.queue.pass(number, packet.time()) == Entry::Held {
-            tally.unheld += 1;
-            return Verdict::Pass(number);
+        if anew && let Some(stray) = self.stray.take() {
+            self.queue.insert(number - 1, play.at, now, || Some(stray));
         } else {
-            Entry::Late
-        };
-        match entry {
+            self.replace_stray(cx, None);
+        }
+        match self.queue.insert(number, play.at, now, || cx.hold(packet).ok()) {
             Entry::Held => return Verdict::Hold,
+            Entry::Unheld => {
+                tally.unheld += 1;
+                return Verdict::Pass(number);
+            }
             Entry::Late => tally.late += 1,
             Entry::Duplicate => tally.duplicates += 1,
         }
         Verdict::Drop
+    }
+
+    /// Holds a stray packet in place of the last one, if there was one.
+    fn replace_stray(&mut self, cx: &mut Context, packet: Option<&RtpPacket<'_>>) -> Verdict {
+        if let Some(stray) = self.stray.take() {
+            cx.discard(stray);
+        }
+        self.stray = packet.and_then(|packet| cx.hold(packet).ok());
+        if self.stray.is_some() { Verdict::Hold } else { Verdict::Drop }
     }
 
     /// Plays what is due, and sets the timer for what is not.
@@ -90,8 +95,7 @@ impl Stream {
         self.plan(cx);
     }
 
-    /// Sets the timer, unless it is due earlier anyway. What is due already but may not be emitted in this call is due
-    /// at the next millisecond.
+    /// Sets the timer, unless it is due earlier anyway.
     #[inline]
     pub(crate) fn plan(&mut self, cx: &mut Context) {
         if let Some(due) = self.queue.due().filter(|due| self.wake.is_none_or(|wake| *due < wake)) {
@@ -108,28 +112,17 @@ impl Stream {
 
     /// Plays everything, for there is no later.
     pub(crate) fn release_all(&mut self, cx: &mut Context, tally: &mut Tally) {
+        self.replace_stray(cx, None);
         self.play(cx, Instant::from_nanos(u64::MAX), tally);
-        tally.refused += self.queue.len() as u64;
     }
 
-    /// Plays what is ready, as far as this call may emit.
+    /// Plays what is ready.
     #[inline]
     fn play(&mut self, cx: &mut Context, now: Instant, tally: &mut Tally) {
         while let Some(held) = self.queue.ready(now) {
-            let sequence_number = held.number as u16;
-            let early = held.due > now;
-            let payload = Payload::History { sequence_number, prefix: &[] };
-            let emitted = if held.header.is_empty() {
-                let kept = cx.history(self.id, sequence_number).ok_or(EmitError::NotInHistory);
-                kept.and_then(|kept| cx.emit_rtp(self.id, &kept.header, payload, &[]))
-            } else {
-                cx.emit_rtp(self.id, &held.header, payload, &[])
-            };
-            match emitted {
-                Ok(()) => tally.early += u64::from(early),
-                Err(EmitError::Quota) => return,
-                Err(EmitError::NotInHistory) => tally.lost += 1,
-                Err(_) => tally.refused += 1,
+            // A plugin that is replaced has nothing left to let go.
+            if cx.release(held.id, &[], &[]).is_ok() {
+                tally.early += u64::from(held.due > now);
             }
             tally.lost += self.queue.pop();
         }

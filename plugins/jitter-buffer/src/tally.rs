@@ -19,14 +19,12 @@ pub(crate) struct Tally {
     pub(crate) strays: u64,
     /// Sequences or timelines that began anew.
     pub(crate) resets: u64,
-    /// The host would not let them out.
-    pub(crate) refused: u64,
 }
 
 impl Tally {
     /// Adds them to the session's counters.
     pub(crate) fn tell(&mut self, cx: &Context) {
-        let Self { late, duplicates, lost, early, unheld, strays, resets, refused } = std::mem::take(self);
+        let Self { late, duplicates, lost, early, unheld, strays, resets } = std::mem::take(self);
         for (name, count) in [
             ("late", late),
             ("duplicates", duplicates),
@@ -35,7 +33,6 @@ impl Tally {
             ("unheld", unheld),
             ("strays", strays),
             ("resets", resets),
-            ("refused", refused),
         ] {
             if count > 0 {
                 cx.count(name, count);

@@ -1,9 +1,9 @@
 //! Sends at the estimated rate instead of in bursts, and probes for more when an estimator orders it.
 //!
 //! ```text
-//! write_rtp ──media──> room in the budget? ──yes──> on its way
-//!                        └─no──> Queue ──timer, 5 ms──> on its way, from the host's history
-//!           ──audio, retransmissions, repair──> on its way, at the cost of the others
+//! write_rtp ──video──> room in the budget, and nothing before it? ──yes──> on its way
+//!                        └─no──> Queue, retransmissions first ──timer, 5 ms──> on its way
+//!           ──audio──> on its way, at the cost of the others
 //! gcc.target_bitrate ──> rate          gcc.probes ──> Probe: queue and padding at the rate ordered
 //! ```
 
@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use sandbar_sdk::serde::{Deserialize, Serialize};
 use sandbar_sdk::{
-    Attribute, Binding, Context, EmitError, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo,
-    Value, export, serde_json,
+    Attribute, Binding, Context, EmitError, Header, HeaderBuf, Instant, Interceptor, Outcome, Refusal, RtpPacket,
+    StreamId, StreamInfo, Value, export, serde_json,
 };
 
 use crate::budget::Budget;
 use crate::options::{OPTIONS, Options};
 use crate::probe::Probe;
-use crate::queue::{Held, Queue};
+use crate::queue::{Held, Kind, Queue};
 use crate::rtx::{Numbers, Rtx};
 
 /// Values of the session by which an estimator says what to send: bits per second, and probes.
@@ -38,6 +38,8 @@ pub const PROBE: &str = "pacer.probe";
 const LISTEN: Duration = Duration::from_millis(20);
 /// Time between the packets of a probe, at least.
 const PROBE_INTERVAL: Duration = Duration::from_millis(1);
+/// Packets of history: padding is made of the last ones that were sent.
+const HISTORY: u32 = 64;
 
 /// The session's packets that wait, and what says when they go.
 #[derive(Debug)]
@@ -69,11 +71,10 @@ struct Stream {
     audio: bool,
 }
 
-/// What a successor is handed, as JSON. The packets themselves are in the history, which the host hands over.
+/// What a successor is handed, as JSON. What is held it gets from the host.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(crate = "sandbar_sdk::serde")]
 struct State {
-    queue: Vec<Held>,
     rtx: Vec<Numbers>,
     probed: u32,
 }
@@ -99,45 +100,39 @@ impl Interceptor for Pacer {
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
         let state: State = serde_json::from_slice(state).map_err(|error| Refusal::unsupported(error.to_string()))?;
-        let mut pacer = Self { resumed: state.rtx, probed: state.probed, ..Self::create(cx, config)? };
-        for held in state.queue {
-            pacer.queue.push(held);
-        }
-        if !pacer.queue.is_empty() {
-            pacer.wake(cx, pacer.options.interval());
-        }
-        Ok(pacer)
+        Ok(Self { resumed: state.rtx, probed: state.probed, ..Self::create(cx, config)? })
     }
 
     fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
         let rtx = self.streams.iter().filter_map(|stream| stream.rtx.as_ref()).map(|rtx| rtx.numbers);
-        let state = State { queue: self.queue.iter().copied().collect(), rtx: rtx.collect(), probed: self.probed };
-        serde_json::to_vec(&state).ok()
+        serde_json::to_vec(&State { rtx: rtx.collect(), probed: self.probed }).ok()
     }
 
-    fn bind_local_stream(&mut self, _: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+    fn bind_local_stream(&mut self, cx: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
         let audio = info.mime_type.get(..6).is_some_and(|kind| kind.eq_ignore_ascii_case("audio/"));
         let rtx = info.ssrc_retransmission.zip(info.payload_type_retransmission).filter(|_| !audio);
         let rtx = rtx.map(|(ssrc, payload_type)| {
             let resumed = self.resumed.iter().find(|numbers| numbers.ssrc == ssrc).copied();
             Rtx::new(resumed.unwrap_or(Numbers::new(ssrc)), payload_type)
         });
-        let held = self.queue.iter().filter(|held| held.ssrc == info.ssrc).count();
-        self.streams.push(Stream { id: stream, ssrc: info.ssrc, rtx, held, audio });
+        let mut stream = Stream { id: stream, ssrc: info.ssrc, rtx, held: 0, audio };
+        // Voice is not held: it is little, and late is as good as lost.
+        if !audio {
+            self.take_over(cx, &mut stream);
+        }
+        self.streams.push(stream);
         match audio {
-            // Voice is not held: it is little, and late is as good as lost.
             true => Ok(Binding::observe_headers()),
-            false => Ok(Binding::transform_headers().with_history(self.options.queue_packets)),
+            false => Ok(Binding::transform_headers().with_history(HISTORY)),
         }
     }
 
     fn unbind_local_stream(&mut self, cx: &mut Context, stream: StreamId) {
         let Some(at) = self.streams.iter().position(|bound| bound.id == stream) else { return };
-        for held in self.queue.take(self.streams[at].ssrc) {
-            // What the host has no longer cannot be sent by anybody.
-            let _ = cx.release_rtp(stream, held.sequence_number, &[]);
-        }
         self.streams.swap_remove(at);
+        for held in self.queue.take(stream) {
+            let_go(cx, &held);
+        }
     }
 
     #[inline]
@@ -152,28 +147,32 @@ impl Interceptor for Pacer {
         let stream = &mut self.streams[at];
         let header = packet.header();
         let (ssrc, number, timestamp) = (header.ssrc(), header.sequence_number(), header.timestamp());
-        if stream.audio || ssrc != stream.ssrc {
+        if stream.audio {
             self.budget.take(size);
-            if let Some(rtx) = stream.rtx.as_mut().filter(|rtx| rtx.numbers.ssrc == ssrc) {
-                let passed = rtx.numbers.pass(number);
-                if passed != number {
-                    packet.header_mut().set_sequence_number(passed);
-                }
-            }
             return Outcome::Forward;
         }
-        if self.queue.is_empty() && self.probe.is_none() && self.budget.is_free(rate, self.options.interval()) {
-            self.budget.take(size);
-            if let Some(rtx) = &mut stream.rtx {
-                rtx.sent(number, size, Some(timestamp));
-                if self.order.is_some() {
-                    self.wake(cx, PROBE_INTERVAL);
-                }
-            }
-            return Outcome::Forward;
+        let kind = stream.kind(ssrc);
+        let changed = match (kind, &mut stream.rtx) {
+            (Kind::Retransmission, Some(rtx)) => Some(rtx.numbers.pass(number)).filter(|passed| *passed != number),
+            _ => None,
+        };
+        let waits = self.queue.is_before(kind) || self.probe.is_some();
+        if (waits || !self.budget.is_free(rate, self.options.interval())) && self.hold(cx, at, kind, packet, changed) {
+            return Outcome::Drop;
         }
-        self.hold(cx, at, Held { ssrc, sequence_number: number, size: size as u16, since: now.as_nanos() });
-        Outcome::Drop
+        if let Some(changed) = changed {
+            packet.header_mut().set_sequence_number(changed);
+        }
+        self.budget.take(size);
+        if kind == Kind::Media
+            && let Some(rtx) = &mut self.streams[at].rtx
+        {
+            rtx.sent(number, size, Some(timestamp));
+            if self.order.is_some() {
+                self.wake(cx, PROBE_INTERVAL);
+            }
+        }
+        Outcome::Forward
     }
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
@@ -198,13 +197,27 @@ impl Interceptor for Pacer {
     }
 
     fn close(&mut self, cx: &mut Context) {
-        // Where a successor takes over, the history is no longer here, and what is held is its business.
         while let Some(held) = self.queue.pop() {
-            if let Some(stream) = self.streams.iter().find(|stream| stream.ssrc == held.ssrc) {
-                let _ = cx.release_rtp(stream.id, held.sequence_number, &[]);
-            }
+            let_go(cx, &held);
         }
     }
+}
+
+impl Stream {
+    fn kind(&self, ssrc: u32) -> Kind {
+        if ssrc == self.ssrc {
+            Kind::Media
+        } else if self.rtx.as_ref().is_some_and(|rtx| rtx.numbers.ssrc == ssrc) {
+            Kind::Retransmission
+        } else {
+            Kind::Repair
+        }
+    }
+}
+
+/// At the end: what cannot leave as it should leaves as it came, for the host lets it.
+fn let_go(cx: &mut Context, held: &Held) {
+    let _ = cx.release(held.id, &held.header, &[]);
 }
 
 impl Pacer {
@@ -242,18 +255,67 @@ impl Pacer {
         rate.max(self.queue.pressure(now, self.options.longest(), self.options.interval()))
     }
 
-    fn hold(&mut self, cx: &mut Context, at: usize, held: Held) {
-        // The history keeps as many as may be held; what would push out one that is held lets it go first.
-        while self.streams[at].held + 1 >= self.options.queue_packets as usize {
+    /// Goes on with what a predecessor held of a stream.
+    fn take_over(&mut self, cx: &mut Context, stream: &mut Stream) {
+        for held in cx.held(stream.id) {
+            let Ok(header) = Header::parse(&held.header) else { continue };
+            let (kind, number) = (stream.kind(header.ssrc()), header.sequence_number());
+            let renumbered = match (kind, &stream.rtx) {
+                (Kind::Retransmission, Some(rtx)) => rtx.numbers.passed(number),
+                _ => number,
+            };
+            let header = (renumbered != number).then(|| HeaderBuf::parse(held.header).ok()).flatten();
+            let header = header.map(|mut header| {
+                header.edit().set_sequence_number(renumbered);
+                header.as_bytes().to_vec()
+            });
+            stream.held += 1;
+            self.queue.push(Held {
+                id: held.id,
+                stream: stream.id,
+                kind,
+                sequence_number: number,
+                size: held.size,
+                since: held.time,
+                header: header.unwrap_or_default(),
+            });
+        }
+        if !self.queue.is_empty() {
+            self.wake(cx, self.options.interval());
+        }
+    }
+
+    /// Holds a packet, unless the host will not; a retransmission whose number has changed leaves with that one.
+    fn hold(
+        &mut self,
+        cx: &mut Context,
+        at: usize,
+        kind: Kind,
+        packet: &mut RtpPacket<'_>,
+        changed: Option<u16>,
+    ) -> bool {
+        while self.streams[at].held >= self.options.queue_packets as usize {
             cx.count("overflow", 1);
             if self.send(cx, None).is_err() {
                 break;
             }
         }
-        self.streams[at].held += 1;
-        self.queue.push(held);
+        let Ok(id) = cx.hold(packet) else {
+            cx.count("overflow", 1);
+            return false;
+        };
+        let (sequence_number, size, since) = (packet.header().sequence_number(), packet.size(), cx.now());
+        let header = changed.map(|changed| {
+            packet.header_mut().set_sequence_number(changed);
+            packet.header().as_bytes().to_vec()
+        });
+        let stream = &mut self.streams[at];
+        stream.held += 1;
+        let header = header.unwrap_or_default();
+        self.queue.push(Held { id, stream: stream.id, kind, sequence_number, size, since, header });
         cx.count("held", 1);
         self.wake(cx, self.options.interval());
+        true
     }
 
     /// Sends what the budget allows.
@@ -261,38 +323,28 @@ impl Pacer {
         let rate = self.rate(now);
         self.budget.settle(now, rate);
         while !self.queue.is_empty() && self.budget.is_free(rate, self.options.interval()) {
-            match self.send(cx, None) {
-                Ok(size) => self.budget.take(size),
-                // The rest of the call's quota is others'.
-                Err(EmitError::Quota) => return,
-                Err(_) => {}
+            if let Ok(size) = self.send(cx, None) {
+                self.budget.take(size);
             }
         }
     }
 
-    /// Sends the oldest that is held; gives its size. What is over the quota stays.
+    /// Sends what is next; gives its size.
     fn send(&mut self, cx: &mut Context, probe: Option<u32>) -> Result<usize, EmitError> {
         let held = self.queue.pop().ok_or(EmitError::Unknown)?;
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == held.ssrc) else {
-            return Err(EmitError::Unknown);
-        };
         let mark = probe.map(mark);
-        match cx.release_rtp(stream.id, held.sequence_number, mark.as_slice()) {
-            Err(EmitError::Quota) => {
-                self.queue.unpop(held);
-                return Err(EmitError::Quota);
+        let sent = cx.release(held.id, &held.header, mark.as_slice());
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == held.stream) {
+            stream.held = stream.held.saturating_sub(1);
+            if let (Ok(()), Kind::Media, Some(rtx)) = (&sent, held.kind, &mut stream.rtx) {
+                rtx.sent(held.sequence_number, held.size, None);
             }
-            Err(error) => {
-                stream.held = stream.held.saturating_sub(1);
-                cx.count("lost", 1);
-                return Err(error);
-            }
-            Ok(()) => stream.held = stream.held.saturating_sub(1),
         }
-        if let Some(rtx) = &mut stream.rtx {
-            rtx.sent(held.sequence_number, held.size.into(), None);
+        if sent.is_err() {
+            // With its mark or its number it would not have fitted, or somebody is at fault: it leaves as it came.
+            cx.release(held.id, &[], &[])?;
         }
-        Ok(held.size.into())
+        Ok(held.size)
     }
 
     /// Sends what is due of a probe: what is held, and padding where nothing is.

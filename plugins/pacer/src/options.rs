@@ -48,7 +48,7 @@ pub(crate) const OPTIONS: [ConfigOption; 5] = [
     },
     ConfigOption {
         key: "queue_packets",
-        summary: "The most that is held of a stream; what comes then lets the oldest go.",
+        summary: "The most that is held of a stream; what comes then lets the next one go.",
         unit: "packets",
         default: "2048",
         allowed: "16..=8192",

@@ -37,6 +37,11 @@ impl Numbers {
         number
     }
 
+    /// The number under which a retransmission goes on that `pass` was asked about before, and that no padding has followed.
+    pub(crate) fn passed(&self, number: u16) -> u16 {
+        number.wrapping_add(self.offset.unwrap_or(0))
+    }
+
     /// The number of a packet of padding, from `first` if it is the very first.
     fn insert(&mut self, first: impl FnOnce() -> u64) -> u16 {
         let number = self.next.unwrap_or_else(|| first() as u16);

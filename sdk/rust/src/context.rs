@@ -8,6 +8,7 @@ use crate::attributes::{Attribute, Value};
 use crate::error::{AttributeError, EmitError, SinkError};
 use crate::frame::Burst;
 use crate::host;
+use crate::packet::RtpPacket;
 use crate::stream::{SessionId, SessionInfo, StreamId};
 use crate::time::Instant;
 
@@ -47,6 +48,37 @@ pub struct HistoryEntry {
     pub size: usize,
     /// When it was entered.
     pub time: Instant,
+}
+
+/// The number of a packet that is held, among those of its session's plugin. Later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeldId(pub(crate) u64);
+
+impl HeldId {
+    /// The host gives them; this is for tests.
+    pub const fn new(number: u64) -> Self {
+        HeldId(number)
+    }
+
+    /// The number itself.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// A packet that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldPacket {
+    /// By which it is let go.
+    pub id: HeldId,
+    /// The RTP header as it came. [`HeaderBuf`](crate::HeaderBuf) edits it.
+    pub header: Vec<u8>,
+    /// Bytes of the whole packet.
+    pub size: usize,
+    /// The packet's [time](crate::RtpPacket::time).
+    pub time: Instant,
+    /// Whether it was lost and came back.
+    pub repaired: bool,
 }
 
 /// The host, as the session sees it whose method is called.
@@ -135,7 +167,7 @@ impl Context {
 
     /// Sends an RTP packet of the plugin's own: it passes the plugins still ahead, towards the wire for a local stream and
     /// towards the application for a remote one. `header` is a whole RTP header; the padding that its P bit announces is
-    /// part of the payload. A packet released from the history keeps its attributes, and `attributes` are added; of a
+    /// part of the payload. A packet made of one in the history keeps its attributes, and `attributes` are added; of a
     /// remote stream it also keeps the time at which it arrived. Bytes on a remote stream's own SSRC did not arrive, and
     /// are marked [`repaired`](crate::RtpPacket::repaired).
     ///
@@ -154,20 +186,36 @@ impl Context {
         host::emit_rtp(stream, header, payload, attributes)
     }
 
-    /// Lets a packet go on that was held: one of the stream's history, with the header that it has. `attributes` are added
-    /// to its own.
-    ///
-    /// The plugin must want `emit_rtp`.
+    /// Holds a packet that the plugin transforms, as it came, until it is [let go](Self::release): the method that was given
+    /// it then returns [`Outcome::Drop`](crate::Outcome::Drop). The host has it meanwhile, and what a plugin fails to let go
+    /// is not lost: what is held of a stream goes on when that ends, and everything when the plugin is closed, removed or
+    /// has failed.
     ///
     /// # Errors
-    /// See [`EmitError`]; then nothing was sent.
-    pub fn release_rtp(
-        &mut self,
-        stream: StreamId,
-        sequence_number: u16,
-        attributes: &[Attribute],
-    ) -> Result<(), EmitError> {
-        self.emit_rtp(stream, &[], Payload::History { sequence_number, prefix: &[] }, attributes)
+    /// [`EmitError::Denied`]: the plugin only observes it. [`EmitError::Quota`]: too much is held for this session.
+    pub fn hold(&mut self, packet: &RtpPacket<'_>) -> Result<HeldId, EmitError> {
+        host::keep(packet.number())
+    }
+
+    /// Lets a packet go on that was held, with another header unless that is empty, and with `attributes` added to its own.
+    /// One of a remote stream keeps the time at which it arrived.
+    ///
+    /// # Errors
+    /// See [`EmitError`]; it is held still. [`EmitError::Unknown`]: it is not held.
+    pub fn release(&mut self, id: HeldId, header: &[u8], attributes: &[Attribute]) -> Result<(), EmitError> {
+        self.flush();
+        host::release(self.id(), id, header, attributes)
+    }
+
+    /// Drops a packet that was held. False if it is not.
+    pub fn discard(&mut self, id: HeldId) -> bool {
+        host::discard(self.id(), id)
+    }
+
+    /// What earlier calls have held of a stream, in that order. In a swap, a successor hears by it while it binds the stream
+    /// what its predecessor held, and may let it go from its next call on. What it does not ask for goes on at once.
+    pub fn held(&self, stream: StreamId) -> Vec<HeldPacket> {
+        host::held(stream)
     }
 
     /// Sends RTCP of the plugin's own to the peer: one or more RTCP packets, back to back. The host merges what one tick

@@ -17,7 +17,7 @@ use crate::stream::{StreamId, StreamInfo};
 /// | see or change the peer's reports and feedback | [`bind_rtcp_reader`](Self::bind_rtcp_reader) and [`read_rtcp`](Self::read_rtcp) |
 /// | see or change our own | [`bind_rtcp_writer`](Self::bind_rtcp_writer) and [`write_rtcp`](Self::write_rtcp) |
 /// | send packets of its own | [`Context::emit_rtp`], [`Context::emit_rtcp`] |
-/// | hold packets and let them go later | [`Outcome::Drop`] and [`Context::release_rtp`] |
+/// | hold packets and let them go later | [`Context::hold`] and [`Context::release`] |
 /// | do something later or again | [`Context::wake_at`] and [`handle_timeout`](Self::handle_timeout) |
 /// | answer the application | [`control`](Self::control) |
 /// | tell the application | [`Context::publish`], [`Context::count`], [`Context::gauge`] |

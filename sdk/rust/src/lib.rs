@@ -39,7 +39,7 @@ mod typed;
 
 pub use attributes::{Attribute, Value};
 pub use binding::{Access, Binding, RtcpAccess, View};
-pub use context::{Context, HistoryEntry, Level, Payload};
+pub use context::{Context, HeldId, HeldPacket, HistoryEntry, Level, Payload};
 pub use describe::{ConfigOption, Description, Place, Plugin, Wants};
 pub use edit::{ExtensionError, HeaderBuf, HeaderMut};
 pub use error::{AttributeError, EmitError, Refusal, SinkError};

@@ -19,7 +19,7 @@ pub enum Outcome {
     /// It goes on with these bytes in place of those shown: a header (view `Headers`: the payload stays as it is), a
     /// whole packet, or a whole compound. Without bytes, it is dropped.
     Replace(Vec<u8>),
-    /// It ends here, unless it is held: in the stream's history, from which it can be let go later.
+    /// It ends here, unless it is [held](crate::Context::hold).
     Drop,
     /// Whole packets in its place, in this order. RTP packets count as emitted, so the plugin must want `emit_rtp`; RTCP
     /// packets are joined into one compound.
@@ -60,14 +60,20 @@ impl<'a> RtpPacket<'a> {
         Ok(RtpPacket { stream, facts, view, bytes, copy, state })
     }
 
+    /// The host's number for it in the running call.
+    #[inline]
+    pub(crate) fn number(&self) -> u32 {
+        self.facts.packet
+    }
+
     /// The stream it belongs to.
     #[inline]
     pub fn stream(&self) -> StreamId {
         self.stream
     }
 
-    /// When it entered the host, or a plugin emitted it; for an observer that is before now. What is released from the
-    /// history of a remote stream keeps the time at which it arrived.
+    /// When it entered the host, or a plugin emitted it; for an observer that is before now. What was held, or is
+    /// made of the history, keeps the time at which it arrived if its stream is remote.
     #[inline]
     pub fn time(&self) -> Instant {
         self.facts.time

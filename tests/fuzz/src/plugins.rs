@@ -145,13 +145,15 @@ struct Session<T: Interceptor> {
     format: u8,
     remote: StreamId,
     local: StreamId,
+    /// Bytes of the largest packet so far: one that was held leaves as it came.
+    largest: usize,
 }
 
 impl<T: Interceptor> Session<T> {
     fn bind(mut harness: Harness<T>, config: String, format: u8) -> Option<Self> {
         let remote = harness.bind_remote_stream(&info(REMOTE, format)).ok()?;
         let local = harness.bind_local_stream(&info(LOCAL, format)).ok()?;
-        Some(Self { harness, config, format, remote, local })
+        Some(Self { harness, config, format, remote, local, largest: MTU.into() })
     }
 
     fn setup(start: sandbar_sdk::Instant) -> Setup {
@@ -167,6 +169,7 @@ impl<T: Interceptor> Session<T> {
         if !is_rtp(&bytes) {
             return;
         }
+        self.largest = self.largest.max(bytes.len());
         let feed = Feed::new(&bytes[..]);
         let feed = if which & 0x40 == 0 { feed } else { feed.repaired() };
         let on = if read { self.harness.read(stream, feed) } else { self.harness.write(stream, feed) };
@@ -182,7 +185,7 @@ impl<T: Interceptor> Session<T> {
             assert!(ssrcs.contains(&packet.header().ssrc()), "a foreign SSRC");
         }
         for packet in self.harness.emitted_rtp() {
-            check_rtp(&packet.bytes, MTU.into());
+            check_rtp(&packet.bytes, self.largest);
         }
         for packet in self.harness.emitted_rtcp() {
             check_rtcp(&packet.bytes);
@@ -201,15 +204,18 @@ impl<T: Interceptor> Session<T> {
         }
     }
 
-    /// What it saves, another of its kind takes.
+    /// What it saves, another of its kind takes, and goes on with what is held.
     fn swap(&mut self) {
-        let Some(state) = self.harness.save() else { return };
-        let successor = Harness::restored(Self::setup(self.harness.now()), &self.config, &state)
-            .unwrap_or_else(|refusal| panic!("it does not take its own state: {refusal:?}, {}", state.escape_ascii()));
-        let Some(successor) = Self::bind(successor, self.config.clone(), self.format) else {
-            panic!("its successor refuses the streams that it has");
-        };
-        *self = successor;
+        if let Some(state) = self.harness.save()
+            && let Err(refusal) = Harness::<T>::restored(Self::setup(self.harness.now()), &self.config, &state)
+        {
+            panic!("it does not take its own state: {refusal:?}, {}", state.escape_ascii());
+        }
+        self.check([].iter(), 0, &[]);
+        match self.harness.replace(&self.config).as_deref() {
+            Ok([remote, local]) => (self.remote, self.local) = (*remote, *local),
+            other => panic!("its successor refuses the streams that it has: {other:?}"),
+        }
     }
 
     fn step(&mut self, input: &mut Input<'_>) {

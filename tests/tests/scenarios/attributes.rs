@@ -60,7 +60,7 @@ fn a_packet_carries_only_so_many() {
     let mut source = Source::video(7);
     let (mut world, peer) = listener([puppet(json!({ "attributes": 40 }))], &source);
     world.receive(peer, [source.packet()]);
-    let errors = seen(&mut world, peer, 0)["attribute_errors"].clone();
+    let errors = seen(&mut world, peer, 0)["errors"].clone();
     assert_eq!(errors, json!(vec!["Quota"; 24]));
     assert_eq!(world.peer(peer).rtp().next().expect("a packet").attributes().iter().count(), 16);
     assert_eq!(faults(&world), []);
@@ -76,7 +76,7 @@ fn keys_and_values_are_bounded_and_the_hosts_keys_are_its_own() {
         let mut source = Source::video(7);
         let (mut world, peer) = listener([puppet(json!({ "attribute": [key, value] }))], &source);
         world.receive(peer, [source.packet()]);
-        assert_eq!(seen(&mut world, peer, 0)["attribute_errors"], json!([error]));
+        assert_eq!(seen(&mut world, peer, 0)["errors"], json!([error]));
         assert!(world.peer(peer).rtp().next().expect("a packet").attributes().is_empty());
     }
 }

@@ -192,8 +192,8 @@ fn what_is_emitted_in_a_remote_streams_place_is_marked_repaired() {
         for ssrc in [7, 8, 9] {
             assert_eq!(emit(&mut world, peer, 7, &header(ssrc), b"mine"), "ok");
         }
-        let released = json!([{ "do": "release", "ssrc": 7, "sequence_number": source.sequence_number(0) }]);
-        assert_eq!(tell(&mut world, peer, 0, released), ["ok"]);
+        let again = json!([{ "do": "emit-rtp", "ssrc": 7, "header": header(7).to_vec(), "history": source.sequence_number(0) }]);
+        assert_eq!(tell(&mut world, peer, 0, again), ["ok"]);
         let several = json!({ "packets": [header(7).to_vec(), header(9).to_vec()] });
         tell(&mut world, peer, 0, json!([{ "do": "packets", "to": several }]));
         world.receive(peer, [source.packet()]);
@@ -265,7 +265,7 @@ fn a_header_may_not_be_given_a_foreign_ssrc() {
 
 #[test]
 fn packets_of_unbound_ssrcs_are_shown_to_who_asks_for_them_and_may_be_dropped() {
-    for packets in ["forward", "hold"] {
+    for packets in ["forward", "drop"] {
         let mut world = World::new(1);
         let peer = world.open(session([puppet(json!({ "unbound": true, "packets": packets })), puppet(json!({}))]));
         world.bind_remote(peer, Source::video(7).info());
@@ -274,7 +274,7 @@ fn packets_of_unbound_ssrcs_are_shown_to_who_asks_for_them_and_may_be_dropped() 
         assert_eq!(shown.as_array().map(Vec::len), Some(3));
         assert!(shown.as_array().is_some_and(|shown| shown.iter().all(|packet| packet[5] == 9)));
         assert_eq!(seen(&mut world, peer, 1)["read"], json!([]), "who did not ask is not shown them");
-        assert_eq!(delivered(&world, peer).len(), if packets == "hold" { 0 } else { 3 });
+        assert_eq!(delivered(&world, peer).len(), if packets == "drop" { 0 } else { 3 });
     }
 }
 

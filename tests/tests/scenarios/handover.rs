@@ -85,15 +85,16 @@ fn a_predecessor_that_fails_to_close_is_gone_nonetheless() {
 #[test]
 fn the_history_stays_when_its_keeper_is_replaced() {
     let mut source = Source::video(7);
-    let (mut world, peer) = listener([puppet(json!({ "history": 64, "packets": "hold" }))], &source);
+    let (mut world, peer) = listener([puppet(json!({ "history": 64, "packets": "drop" }))], &source);
     world.receive(peer, source.packets(10));
     assert_eq!(world.peer(peer).delivered.len(), 0);
     replace(&mut world, peer, puppet(json!({ "history": 64 })));
     world.receive(peer, source.packets(10));
-    let numbers: Vec<_> = (0..10).map(|index| source.sequence_number(index)).collect();
-    let release: Vec<_> =
-        numbers.iter().map(|number| json!({ "do": "release", "ssrc": 7, "sequence_number": number })).collect();
-    let answers = tell(&mut world, peer, 0, json!(release));
+    let emit = |index| {
+        let header = source.nth(index).slice(..12).to_vec();
+        json!({ "do": "emit-rtp", "ssrc": 7, "header": header, "history": source.sequence_number(index) })
+    };
+    let answers = tell(&mut world, peer, 0, (0..10).map(emit).collect());
     assert!(answers.iter().all(|answer| answer == "ok"), "{answers:?}");
     let verdict = heard(&world, peer, &source);
     assert!(verdict.complete(), "{verdict:?}");

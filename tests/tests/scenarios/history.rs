@@ -4,54 +4,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_host::{Limits, MemberSpec, Value as Attribute};
-use sandbar_tests::media::{Source, Verdict, fields};
-use sandbar_tests::peers::{PeerId, World};
+use sandbar_tests::media::{Source, fields};
+use sandbar_tests::peers::World;
 use serde_json::{Value, json};
 
-use crate::{faults, guests, heard, listener, member, speaker, tell};
+use crate::{faults, guests, listener, member, speaker, tell};
 
 fn puppet(config: Value) -> MemberSpec {
     member(guests::PUPPET, config)
 }
 
-fn release(world: &mut World, peer: PeerId, member: usize, numbers: impl IntoIterator<Item = u16>) -> Vec<Value> {
-    let commands: Vec<_> =
-        numbers.into_iter().map(|number| json!({ "do": "release", "ssrc": 7, "sequence_number": number })).collect();
-    tell(world, peer, member, json!(commands))
-}
-
-#[test]
-fn what_is_held_is_let_go_later_as_it_came_and_without_a_copy() {
-    let mut source = Source { extensions: vec![(5, vec![1, 2])], ..Source::video(7) };
-    let (mut world, peer) = listener([puppet(json!({ "history": 64, "packets": "hold" }))], &source);
-    let burst = source.packets(30);
-    world.receive(peer, burst.clone());
-    let arrived = world.now();
-    assert_eq!(world.peer(peer).delivered.len(), 0);
-    world.run_for(Duration::from_secs(1));
-    let numbers: Vec<_> = (0..30).map(|index| source.sequence_number(index)).collect();
-    let answers = release(&mut world, peer, 0, numbers);
-    assert!(answers.iter().all(|answer| answer == "ok"), "{answers:?}");
-    assert_eq!(heard(&world, peer, &source), Verdict::perfect(30));
-    for (came, went) in burst.iter().zip(world.peer(peer).rtp()) {
-        assert_eq!(went.payload().as_ptr_range().end, came.as_ptr_range().end, "the media is the very same bytes");
-        assert_eq!(went.time(), arrived, "it keeps the time at which it arrived");
-    }
-}
-
-#[test]
-fn what_is_let_go_to_the_wire_is_sent_when_it_is_let_go() {
-    let mut source = Source::video(7);
-    let watching = puppet(json!({ "access": "observe" }));
-    let (mut world, peer) = speaker([watching, puppet(json!({ "history": 64, "packets": "hold" }))], &source);
-    world.send(peer, source.packets(3));
-    world.run_for(Duration::from_secs(1));
-    let now = world.now().as_nanos();
-    let answers = release(&mut world, peer, 1, (0..3).map(|index| source.sequence_number(index)));
-    assert_eq!(answers, ["ok", "ok", "ok"]);
-    let written = crate::seen(&mut world, peer, 0)["written"].clone();
-    let times: Vec<_> = written.as_array().expect("packets").iter().map(|packet| packet[1].clone()).collect();
-    assert_eq!(times, [now, now, now]);
+fn emit(source: &Source, index: u64) -> Value {
+    let header = source.nth(index).slice(..12).to_vec();
+    json!({ "do": "emit-rtp", "ssrc": 7, "header": header, "history": source.sequence_number(index) })
 }
 
 #[test]
@@ -59,11 +24,10 @@ fn it_keeps_as_many_as_were_asked_for_and_the_operator_allows() {
     for (asked, allowed, kept) in [(16, 8192, 16), (64, 20, 20)] {
         let mut source = Source::video(7);
         let limits = Limits { history: allowed, ..Limits::default() };
-        let spec = MemberSpec { limits, ..puppet(json!({ "history": asked, "packets": "hold" })) };
+        let spec = MemberSpec { limits, ..puppet(json!({ "history": asked, "packets": "drop" })) };
         let (mut world, peer) = listener([spec], &source);
         world.receive(peer, source.packets(100));
-        let numbers: Vec<_> = (0..100).map(|index| source.sequence_number(index)).collect();
-        let answers = release(&mut world, peer, 0, numbers);
+        let answers = tell(&mut world, peer, 0, (0..100).map(|index| emit(&source, index)).collect());
         let gone = answers.iter().filter(|answer| *answer == "NotInHistory").count();
         assert_eq!(gone, 100 - kept, "{asked} of {allowed}");
         assert!(answers[..gone].iter().all(|answer| answer == "NotInHistory"), "the oldest go first");
@@ -75,10 +39,8 @@ fn what_was_never_there_cannot_be_sent() {
     let mut source = Source::video(7);
     let (mut world, peer) = speaker([puppet(json!({ "history": 8 }))], &source);
     world.send(peer, source.packets(20));
-    let header = source.nth(0).slice(..12).to_vec();
     for index in [0, 11, 20, 30_000] {
-        let emit = json!([{ "do": "emit-rtp", "ssrc": 7, "header": header, "history": source.sequence_number(index) }]);
-        assert_eq!(tell(&mut world, peer, 0, emit), ["NotInHistory"], "{index}");
+        assert_eq!(tell(&mut world, peer, 0, json!([emit(&source, index)])), ["NotInHistory"], "{index}");
     }
     assert_eq!(faults(&world), []);
 }
@@ -89,7 +51,7 @@ fn who_passes_may_have_a_history_too() {
     let (mut world, peer) = speaker([puppet(json!({ "history": 8, "access": "pass" }))], &source);
     world.send(peer, source.packets(5));
     world.forget(peer);
-    assert_eq!(release(&mut world, peer, 0, [source.sequence_number(3)]), ["ok"]);
+    assert_eq!(tell(&mut world, peer, 0, json!([emit(&source, 3)])), ["ok"]);
     assert_eq!(world.peer(peer).sent[0].bytes, source.nth(3));
 }
 
@@ -133,22 +95,37 @@ fn packets_are_kept_as_they_were_at_the_plugins_place() {
 }
 
 #[test]
-fn a_packet_that_is_let_go_keeps_its_attributes_and_gets_those_added() {
+fn a_packet_made_of_one_in_the_history_keeps_its_attributes_and_its_time_and_gets_those_added() {
     let mut source = Source::video(7);
     let chain = [
         puppet(json!({ "packets": { "attribute": ["first", "one"] } })),
-        puppet(json!({ "history": 8, "packets": "hold" })),
+        puppet(json!({ "history": 8, "packets": "drop" })),
     ];
     let (mut world, peer) = listener(chain, &source);
-    world.receive(peer, [source.packet()]);
-    let header = source.nth(0).slice(..12).to_vec();
-    let emit = json!([{
-        "do": "emit-rtp", "ssrc": 7, "header": header, "history": source.sequence_number(0), "attribute": ["second", "two"],
-    }]);
-    assert_eq!(tell(&mut world, peer, 1, emit), ["ok"]);
+    let came = source.packet();
+    world.receive(peer, [came.clone()]);
+    let arrived = world.now();
+    world.run_for(Duration::from_secs(1));
+    let mut emit = emit(&source, 0);
+    emit["attribute"] = json!(["second", "two"]);
+    assert_eq!(tell(&mut world, peer, 1, json!([emit])), ["ok"]);
     let packet = world.peer(peer).rtp().next().expect("a packet");
     assert_eq!(packet.attributes().get("first"), Some(&Attribute::Text("one".into())));
     assert_eq!(packet.attributes().get("second"), Some(&Attribute::Text("two".into())));
+    assert_eq!(packet.time(), arrived);
+    assert_eq!(packet.payload().as_ptr_range().end, came.as_ptr_range().end, "the media is the very same bytes");
+}
+
+#[test]
+fn no_plugin_sets_the_hosts_attributes_on_what_it_emits() {
+    let mut source = Source::video(7);
+    let (mut world, peer) = listener([puppet(json!({ "history": 8 }))], &source);
+    world.receive(peer, [source.packet()]);
+    for (key, answer) in [("sandbar.time", "Denied"), (&"k".repeat(129), "Quota"), ("time", "ok")] {
+        let mut emit = emit(&source, 0);
+        emit["attribute"] = json!([key, "now"]);
+        assert_eq!(tell(&mut world, peer, 0, json!([emit])), [answer], "{key}");
+    }
 }
 
 #[test]

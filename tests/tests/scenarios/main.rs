@@ -5,7 +5,7 @@
 //! | `empty_chain`, `repair`, `congestion`, `lanes`, `determinism`, `chaos` | packets arrive as they should |
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
-//! | `privacy`, `emission`, `history`, `attributes` | what a plugin may see, send, keep and say of packets |
+//! | `privacy`, `emission`, `history`, `hold`, `attributes` | what a plugin may see, send, keep, hold and say of packets |
 //! | `session_attributes` | what plugins of a chain tell each other beside the packets |
 //! | `timers`, `control`, `rtcp`, `sink`, `malformed` | the rest of the contract, and bad input |
 //! | `statistics` | what a plugin says of the packets is what became of them |
@@ -21,6 +21,7 @@ mod empty_chain;
 mod faults;
 mod handover;
 mod history;
+mod hold;
 mod lanes;
 mod lifecycle;
 mod loading;

@@ -119,7 +119,7 @@ fn a_plugin_that_wants_more_than_it_is_granted_is_not_loaded() {
 fn a_plugin_that_wants_nothing_loads_with_no_grants_and_imports_nothing_of_weight() {
     let plugin = Plugin::load(engine(), guests::LYING_BATCH, &Grants::NONE).expect("it wants nothing");
     for import in plugin.imports() {
-        let harmless = ["types", "burst", "telemetry", "time", "attributes", "history"];
+        let harmless = ["types", "burst", "telemetry", "time", "attributes", "history", "hold"];
         assert!(harmless.iter().any(|name| import.contains(&format!("/{name}@"))), "{import}");
     }
 }
@@ -127,6 +127,7 @@ fn a_plugin_that_wants_nothing_loads_with_no_grants_and_imports_nothing_of_weigh
 #[test]
 fn an_observer_changes_drops_and_delays_nothing() {
     for packets in [
+        json!("drop"),
         json!("hold"),
         json!({ "replace": [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7] }),
         json!({ "packets": [[1, 2, 3]] }),
@@ -147,8 +148,8 @@ fn an_observer_changes_drops_and_delays_nothing() {
         assert_eq!(faults(&world), [], "{packets}");
         let seen = seen(&mut world, peer, 0);
         assert_eq!(seen["read"].as_array().map(Vec::len), Some(10));
-        if packets.get("attribute").is_some() {
-            assert_eq!(seen["attribute_errors"], json!(vec!["Denied"; 10]));
+        if packets == "hold" || packets.get("attribute").is_some() {
+            assert_eq!(seen["errors"], json!(vec!["Denied"; 10]));
         }
     }
 }

@@ -176,6 +176,8 @@ fn limits(mut fields: Fields<'_>) -> Limits {
         emitted_packets: size("emitted_packets", 1 << 20, default.emitted_packets as usize) as u32,
         emitted_bytes: size("emitted_bytes", 1 << 30, default.emitted_bytes),
         history: size("history", 1 << 16, default.history as usize) as u32,
+        held_packets: size("held_packets", 1 << 20, default.held_packets),
+        held_bytes: size("held_bytes", 1 << 30, default.held_bytes),
         state: size("state", 1 << 30, default.state),
         messages: size("messages", 1 << 20, default.messages as usize) as u32,
         message: size("message", 1 << 24, default.message),

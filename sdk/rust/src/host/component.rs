@@ -4,7 +4,7 @@
 use crate::attributes::{Attribute, Value};
 use crate::bindings::sandbar::interceptor as imports;
 use crate::bindings::sandbar::interceptor::types::{AttributeParam, AttributeResult, ValueParam, ValueResult};
-use crate::context::{HistoryEntry, Level, Payload};
+use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
 use crate::error::{AttributeError, EmitError, SinkError};
 use crate::stream::{SessionId, StreamId};
 use crate::time::Instant;
@@ -40,11 +40,40 @@ pub(crate) fn emit_rtp(
         Payload::Bytes(bytes) => Emitted::Bytes(bytes),
         Payload::History { sequence_number, prefix } => Emitted::History(FromHistory { sequence_number, prefix }),
     };
-    let attributes: Vec<AttributeParam<'_>> = attributes
-        .iter()
-        .map(|attribute| AttributeParam { key: &attribute.key, value: lower(&attribute.value) })
-        .collect();
-    emit(stream.number(), header, payload, &attributes).map_err(emit_error)
+    emit(stream.number(), header, payload, &lower_attributes(attributes)).map_err(emit_error)
+}
+
+pub(crate) fn keep(packet: u32) -> Result<HeldId, EmitError> {
+    imports::hold::keep(packet).map(HeldId).map_err(emit_error)
+}
+
+pub(crate) fn release(
+    session: SessionId,
+    id: HeldId,
+    header: &[u8],
+    attributes: &[Attribute],
+) -> Result<(), EmitError> {
+    imports::hold::release(session.number(), id.0, header, &lower_attributes(attributes)).map_err(emit_error)
+}
+
+pub(crate) fn discard(session: SessionId, id: HeldId) -> bool {
+    imports::hold::discard(session.number(), id.0)
+}
+
+pub(crate) fn held(stream: StreamId) -> Vec<HeldPacket> {
+    let held = imports::hold::held(stream.number()).into_iter();
+    let lift = |entry: imports::hold::Entry| HeldPacket {
+        id: HeldId(entry.id),
+        header: entry.header,
+        size: entry.size as usize,
+        time: Instant::from_nanos(entry.time),
+        repaired: entry.repaired,
+    };
+    held.map(lift).collect()
+}
+
+fn lower_attributes(attributes: &[Attribute]) -> Vec<AttributeParam<'_>> {
+    attributes.iter().map(|attribute| AttributeParam { key: &attribute.key, value: lower(&attribute.value) }).collect()
 }
 
 pub(crate) fn emit_rtcp(session: SessionId, packets: &[u8]) -> Result<(), EmitError> {

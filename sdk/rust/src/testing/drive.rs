@@ -55,7 +55,7 @@ pub trait Drive {
     fn control(&mut self, request: &str) -> Result<String, Refusal>;
     /// Ends the session. What the plugin emits then can still be taken.
     fn close(&mut self);
-    /// Takes the RTP that the plugin emitted and no call has returned.
+    /// Takes the RTP that the plugin emitted, or held and let go, and no call has returned.
     fn emitted_rtp(&mut self) -> Vec<Packet>;
     /// Takes the RTCP that the plugin emitted and no call has returned.
     fn emitted_rtcp(&mut self) -> Vec<Packet>;

@@ -87,6 +87,35 @@ impl<T: Interceptor> Harness<T> {
         Self::make(setup, config, Some(state))
     }
 
+    /// Puts a successor in the plugin's place, as the host does in a swap: with the state that it saves, with the same streams,
+    /// and with what is held of them and their histories. Gives the streams' new ids, in the order in which they were bound.
+    ///
+    /// # Errors
+    /// The successor's refusal; then all is as it was.
+    pub fn replace(&mut self, config: &str) -> Result<Vec<StreamId>, Refusal> {
+        let state = self.save();
+        let before = self.world();
+        let setup = Setup { start: before.now, ..before.setup.clone() };
+        let made = state.map(|state| Self::restored(setup.clone(), config, &state));
+        let mut new = match made {
+            Some(Ok(restored)) => restored,
+            Some(Err(_)) | None => Self::with(setup, config)?,
+        };
+        let ids: Vec<StreamId> = (1..).map(StreamId::new).take(before.streams.len()).collect();
+        new.world().inherit(before, &ids);
+        for stream in &before.streams {
+            let id = new.bind(stream.direction, &stream.info)?;
+            if let Some(bound) = new.world().stream(id).filter(|bound| bound.binding.history == stream.binding.history)
+            {
+                bound.history = stream.history.clone();
+            }
+        }
+        new.world().inherited();
+        new.settle();
+        *self = new;
+        Ok(ids)
+    }
+
     fn make(setup: Setup, config: &str, state: Option<&[u8]>) -> Result<Self, Refusal> {
         let info = SessionInfo { id: SESSION, mtu: setup.mtu, cname: setup.cname.clone(), rtcp_ssrc: setup.rtcp_ssrc };
         let world = Some(World::new(setup));
@@ -141,6 +170,7 @@ impl<T: Interceptor> Harness<T> {
     pub fn unbind_stream(&mut self, stream: StreamId) {
         let Some(direction) = self.world().stream(stream).map(|stream| stream.direction) else { return };
         self.call(|instance| instance.unbind_stream(SESSION.number(), direction, stream));
+        self.world().release_held(|of| of == stream);
         self.world().streams.retain(|bound| bound.id != stream);
         self.settle();
     }
@@ -185,6 +215,7 @@ impl<T: Interceptor> Harness<T> {
                 bytes: bytes.to_vec(),
                 attributes: Vec::new(),
                 repaired: false,
+                time: world.now,
                 handed_on: false,
             });
         }
@@ -242,8 +273,9 @@ impl<T: Interceptor> Harness<T> {
             };
             let included = if view == View::Headers { header_len } else { feed.bytes.len() };
             push(&mut frames, kind, id.number(), world.shown.len(), &feed, now, included);
-            let (stream, Feed { bytes, attributes, repaired, .. }) = (Some(id), feed);
-            world.shown.push(Shown { stream, view, transform, bytes, attributes, repaired, handed_on: false });
+            let (stream, Feed { bytes, attributes, repaired, time }) = (Some(id), feed);
+            let (time, handed_on) = (time.unwrap_or(now), false);
+            world.shown.push(Shown { stream, view, transform, bytes, attributes, repaired, time, handed_on });
         }
         self.process(frames);
         self.settle();
@@ -269,8 +301,8 @@ impl<T: Interceptor> Harness<T> {
         let mut frames = Vec::new();
         if access != RtcpAccess::Pass {
             push(&mut frames, kind, SESSION.number(), 0, &feed, world.now, feed.bytes.len());
-            let Feed { bytes, attributes, repaired, .. } = feed;
-            let transform = access == RtcpAccess::Transform;
+            let Feed { bytes, attributes, repaired, time } = feed;
+            let (transform, time) = (access == RtcpAccess::Transform, time.unwrap_or(world.now));
             world.shown.push(Shown {
                 stream: None,
                 view: View::Packets,
@@ -278,6 +310,7 @@ impl<T: Interceptor> Harness<T> {
                 bytes,
                 attributes,
                 repaired,
+                time,
                 handed_on: false,
             });
         }
@@ -361,9 +394,15 @@ impl<T: Interceptor> Harness<T> {
         self.ask(T::close);
         self.call(|instance| instance.remove(SESSION.number()));
         let world = self.world();
+        world.release_held(|_| true);
         world.streams.clear();
         world.session_wake = None;
         world.own_values.clear();
+    }
+
+    /// Packets that the plugin holds.
+    pub fn held(&self) -> usize {
+        self.world_ref().held.len()
     }
 
     /// Looks at the plugin.
@@ -374,7 +413,7 @@ impl<T: Interceptor> Harness<T> {
         self.ask(|interceptor, _| look(interceptor))
     }
 
-    /// Takes what was emitted with [`Context::emit_rtp`] since it was last taken.
+    /// Takes what was emitted with [`Context::emit_rtp`], or held and let go, since it was last taken.
     pub fn emitted_rtp(&mut self) -> Vec<Packet> {
         std::mem::take(&mut self.world().emitted_rtp)
     }

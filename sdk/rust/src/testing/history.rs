@@ -18,7 +18,7 @@ pub(crate) struct Kept {
 
 /// As the host has it: a slot per sequence number modulo a power of two, so that a late packet finds its place and an old
 /// one does not push out a newer.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct History {
     slots: Vec<Option<Kept>>,
     newest: u16,

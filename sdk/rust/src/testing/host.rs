@@ -1,7 +1,7 @@
 //! The host's functions, as the harness has them: the native counterpart of the component's imports.
 
 use crate::attributes::{Attribute, Value};
-use crate::context::{HistoryEntry, Level, Payload};
+use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
 use crate::error::{AttributeError, EmitError, SinkError};
 use crate::stream::{SessionId, StreamId};
 use crate::testing::world::with;
@@ -39,6 +39,22 @@ pub(crate) fn emit_rtp(
     attributes: &[Attribute],
 ) -> Result<(), EmitError> {
     with(|world| world.emit_rtp(stream, header, payload, attributes))
+}
+
+pub(crate) fn keep(packet: u32) -> Result<HeldId, EmitError> {
+    with(|world| world.keep(packet))
+}
+
+pub(crate) fn release(_: SessionId, id: HeldId, header: &[u8], attributes: &[Attribute]) -> Result<(), EmitError> {
+    with(|world| world.release(id, header, attributes))
+}
+
+pub(crate) fn discard(_: SessionId, id: HeldId) -> bool {
+    with(|world| world.discard(id))
+}
+
+pub(crate) fn held(stream: StreamId) -> Vec<HeldPacket> {
+    with(|world| world.held(stream))
 }
 
 pub(crate) fn emit_rtcp(_: SessionId, packets: &[u8]) -> Result<(), EmitError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::attributes::{Attribute, Value};
 use crate::binding::{Access, Binding, View};
-use crate::context::{HistoryEntry, Level, Payload};
+use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
 use crate::error::{AttributeError, EmitError, SinkError};
 use crate::frame::HEAD;
 use crate::header::Header;
@@ -20,6 +20,9 @@ use crate::time::Instant;
 /// What one call may emit (the host's defaults).
 const PACKETS_PER_CALL: usize = 1024;
 const BYTES_PER_CALL: usize = 2 << 20;
+/// What may be held for a session (the host's defaults).
+const HELD_PACKETS: usize = 8192;
+const HELD_BYTES: usize = 16 << 20;
 /// What one call and one second may write to the sink (the host's defaults).
 const SINK_PER_CALL: usize = 1 << 20;
 const SINK_PER_SECOND: usize = 8 << 20;
@@ -37,6 +40,21 @@ pub(crate) struct Stream {
     pub(crate) wake: Option<Instant>,
 }
 
+impl Stream {
+    /// Whether this is a header that a packet of the stream or of its companions may have.
+    fn check_header<'a>(&self, header: &'a [u8]) -> Result<Header<'a>, EmitError> {
+        let parsed = Header::parse(header).map_err(|error| EmitError::Malformed(error.to_string()))?;
+        let StreamInfo { ssrc, ssrc_retransmission, ssrc_forward_error_correction, .. } = self.info;
+        if parsed.len() != header.len() {
+            return Err(EmitError::Malformed("bytes behind the RTP header".to_owned()));
+        }
+        match [Some(ssrc), ssrc_retransmission, ssrc_forward_error_correction].contains(&Some(parsed.ssrc())) {
+            true => Ok(parsed),
+            false => Err(EmitError::ForeignSsrc),
+        }
+    }
+}
+
 /// A packet of the call that is running.
 pub(crate) struct Shown {
     pub(crate) stream: Option<StreamId>,
@@ -45,7 +63,18 @@ pub(crate) struct Shown {
     pub(crate) bytes: Vec<u8>,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) repaired: bool,
+    pub(crate) time: Instant,
     pub(crate) handed_on: bool,
+}
+
+/// A packet that the plugin holds.
+#[derive(Clone)]
+pub(crate) struct Held {
+    stream: StreamId,
+    packet: HeldPacket,
+    feed: Feed,
+    /// Since the call that is running.
+    new: bool,
 }
 
 /// The host's side of a harness.
@@ -63,6 +92,11 @@ pub(crate) struct World {
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) gauges: BTreeMap<String, f64>,
     pub(crate) sunk: Vec<Vec<u8>>,
+    /// By their numbers.
+    pub(crate) held: BTreeMap<u64, Held>,
+    next_held: u64,
+    /// Streams of whose packets a successor has asked, while it takes over.
+    claimed: Option<Vec<StreamId>>,
     /// Values of the session: the plugin's own, and those of everyone else.
     pub(crate) own_values: Vec<Attribute>,
     pub(crate) others_values: Vec<Attribute>,
@@ -113,6 +147,9 @@ impl World {
             counters: BTreeMap::new(),
             gauges: BTreeMap::new(),
             sunk: Vec::new(),
+            held: BTreeMap::new(),
+            next_held: 0,
+            claimed: None,
             own_values: Vec::new(),
             others_values: Vec::new(),
             order: 0,
@@ -128,6 +165,7 @@ impl World {
 
     /// A call of the host's begins.
     pub(crate) fn begin(&mut self) {
+        self.held.values_mut().for_each(|held| held.new = false);
         self.packets_this_call = 0;
         self.bytes_this_call = 0;
         self.sunk_this_call = 0;
@@ -205,24 +243,8 @@ impl World {
     ) -> Result<(), EmitError> {
         let mtu = usize::from(self.setup.mtu);
         let stream = self.stream(id).ok_or(EmitError::Unknown)?;
-        // One of the history may go with the header that it has.
-        let own = match payload {
-            Payload::History { sequence_number, .. } if header.is_empty() => {
-                let kept = stream.history.lookup(sequence_number).ok_or(EmitError::NotInHistory)?;
-                Some(kept.header.clone())
-            }
-            _ => None,
-        };
-        let header = own.as_deref().unwrap_or(header);
-        let parsed = Header::parse(header).map_err(|error| EmitError::Malformed(error.to_string()))?;
-        if parsed.len() != header.len() {
-            return Err(EmitError::Malformed("bytes behind the RTP header".to_owned()));
-        }
+        let parsed = stream.check_header(header)?;
         let (ssrc, info) = (parsed.ssrc(), &stream.info);
-        let companion = [info.ssrc_retransmission, info.ssrc_forward_error_correction].contains(&Some(ssrc));
-        if ssrc != info.ssrc && !companion {
-            return Err(EmitError::ForeignSsrc);
-        }
         let (mut bytes, mut attributes) = (header.to_vec(), Vec::new());
         let repaired;
         match payload {
@@ -258,6 +280,85 @@ impl World {
         let packet = self.leaves(Some(id), bytes, attributes, repaired);
         self.emitted_rtp.push(packet);
         Ok(())
+    }
+
+    pub(crate) fn keep(&mut self, packet: u32) -> Result<HeldId, EmitError> {
+        let shown = self.shown.get_mut(packet as usize).filter(|shown| !shown.handed_on).ok_or(EmitError::Unknown)?;
+        let stream = shown.stream.filter(|_| shown.transform).ok_or(EmitError::Denied)?;
+        let bytes: usize = self.held.values().map(|held| held.packet.size).sum();
+        if self.held.len() >= HELD_PACKETS || bytes + shown.bytes.len() > HELD_BYTES {
+            return Err(EmitError::Quota);
+        }
+        let header = Header::parse(&shown.bytes).map(|header| header.as_bytes().to_vec());
+        let header = header.map_err(|error| EmitError::Malformed(error.to_string()))?;
+        shown.handed_on = true;
+        let id = HeldId(self.next_held);
+        self.next_held += 1;
+        let (size, time, repaired) = (shown.bytes.len(), shown.time, shown.repaired);
+        let packet = HeldPacket { id, header, size, time, repaired };
+        let (bytes, attributes) = (std::mem::take(&mut shown.bytes), std::mem::take(&mut shown.attributes));
+        let feed = Feed { bytes, repaired, attributes, time: Some(time) };
+        self.held.insert(id.0, Held { stream, packet, feed, new: true });
+        Ok(id)
+    }
+
+    pub(crate) fn release(&mut self, id: HeldId, header: &[u8], added: &[Attribute]) -> Result<(), EmitError> {
+        let held = self.held.get(&id.0).filter(|_| self.claimed.is_none());
+        let Held { stream, packet, feed, .. } = held.ok_or(EmitError::Unknown)?;
+        let (stream, mut bytes, mut attributes) = (*stream, feed.bytes.clone(), feed.attributes.clone());
+        if !header.is_empty() {
+            let known = self.streams.iter().find(|known| known.id == stream).ok_or(EmitError::Unknown)?;
+            known.check_header(header)?;
+            bytes.splice(..packet.header.len(), header.iter().copied());
+            if bytes.len() > usize::from(self.setup.mtu) {
+                return Err(EmitError::TooLarge);
+            }
+        }
+        for attribute in added {
+            set(&mut attributes, &attribute.key, Some(&attribute.value))
+                .map_err(|error| EmitError::Other(error.to_string()))?;
+        }
+        let repaired = packet.repaired;
+        self.held.remove(&id.0);
+        let packet = self.leaves(Some(stream), bytes, attributes, repaired);
+        self.emitted_rtp.push(packet);
+        Ok(())
+    }
+
+    pub(crate) fn discard(&mut self, id: HeldId) -> bool {
+        self.claimed.is_none() && self.held.remove(&id.0).is_some()
+    }
+
+    pub(crate) fn held(&mut self, stream: StreamId) -> Vec<HeldPacket> {
+        self.claimed.iter_mut().for_each(|claimed| claimed.push(stream));
+        let of_stream = self.held.values().filter(|held| held.stream == stream && !held.new);
+        of_stream.map(|held| held.packet.clone()).collect()
+    }
+
+    /// A successor takes over what `before` holds, whose streams are to have these ids here.
+    pub(crate) fn inherit(&mut self, before: &Self, ids: &[StreamId]) {
+        let new_id =
+            |id| before.streams.iter().zip(ids).find(|(stream, _)| stream.id == id).map_or(id, |(_, new)| *new);
+        self.held.clone_from(&before.held);
+        self.held.values_mut().for_each(|held| held.stream = new_id(held.stream));
+        (self.next_held, self.claimed) = (before.next_held, Some(Vec::new()));
+    }
+
+    /// It has taken over; what it did not ask for goes on.
+    pub(crate) fn inherited(&mut self) {
+        let claimed = self.claimed.take().unwrap_or_default();
+        self.release_held(|stream| !claimed.contains(&stream));
+    }
+
+    /// What the plugin leaves held when a stream ends, or everything does.
+    pub(crate) fn release_held(&mut self, of: impl Fn(StreamId) -> bool) {
+        for (_, held) in self.held.extract_if(.., |_, held| of(held.stream)) {
+            let Held { stream, feed, .. } = held;
+            self.order += 1;
+            let Feed { bytes, attributes, repaired, .. } = feed;
+            let (stream, time, order) = (Some(stream), self.now, self.order);
+            self.emitted_rtp.push(Packet { bytes, attributes, repaired, stream, time, order });
+        }
     }
 
     pub(crate) fn emit_rtcp(&mut self, packets: &[u8]) -> Result<(), EmitError> {

@@ -6,7 +6,7 @@
 //! | `rtcp_read`, `rtcp_write` | how RTCP is bound: `pass`, `observe`, `transform`. Default `pass` |
 //! | `history` | packets of history of every stream. Default 0 |
 //! | `unbound` | asks for packets of unknown SSRCs. Default false |
-//! | `on_read`, `on_write` | what becomes of a packet: `forward`, `drop`, `mark` (marker bit, in place), `extend` (a two-byte count in `extension`), `replace` (sequence number + 1000), `duplicate` (view packets: two packets in its place; view headers: once more from the history, before it), `hold` (for `hold_ms`, then from the history; needs `history`). Default `forward` |
+//! | `on_read`, `on_write` | what becomes of a packet: `forward`, `drop`, `mark` (marker bit, in place), `extend` (a two-byte count in `extension`), `replace` (sequence number + 1000), `duplicate` (view packets: two packets in its place; view headers: once more from the history, before it), `hold` (for `hold_ms`). Default `forward` |
 //! | `on_rtcp_read`, `on_rtcp_write` | what becomes of a compound: `forward`, `drop`, `duplicate`, `behead` (without its first packet), `answer` (goes on, and what its NACKs ask for is emitted from the history, as RTX where the stream has it). Default `forward` |
 //! | `every` | acts on one packet in so many, others are forwarded. Default 1 |
 //! | `hold_ms` | Default 20 |
@@ -106,12 +106,12 @@ impl Interceptor for Probe {
         Ok(self.config.rtcp_write.into())
     }
 
-    fn bind_local_stream(&mut self, _: &mut Context, id: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
-        self.bind(id, info, true, self.config.write)
+    fn bind_local_stream(&mut self, cx: &mut Context, id: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        self.bind(cx, id, info, true, self.config.write)
     }
 
-    fn bind_remote_stream(&mut self, _: &mut Context, id: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
-        self.bind(id, info, false, self.config.read)
+    fn bind_remote_stream(&mut self, cx: &mut Context, id: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        self.bind(cx, id, info, false, self.config.read)
     }
 
     fn unbind_local_stream(&mut self, _: &mut Context, id: StreamId) {
@@ -193,10 +193,17 @@ impl Probe {
         assert!(self.config.fault != Some(here), "told to");
     }
 
-    fn bind(&mut self, id: StreamId, info: &StreamInfo, local: bool, bound: Bound) -> Result<Binding, Refusal> {
+    fn bind(
+        &mut self,
+        cx: &mut Context,
+        id: StreamId,
+        info: &StreamInfo,
+        local: bool,
+        bound: Bound,
+    ) -> Result<Binding, Refusal> {
         self.refuse(Refused::BindStream)?;
         self.fault(Fault::Bind);
-        self.streams.push(Stream::new(id, info, local));
+        self.streams.push(Stream::new(cx, id, info, local));
         self.counts.bound += 1;
         Ok(self.config.binding(bound))
     }
@@ -253,10 +260,11 @@ impl Probe {
             }
             Action::Hold => {
                 let due = cx.now() + Duration::from_millis(self.config.hold_ms);
-                if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) {
-                    stream.hold(cx, packet.header().sequence_number(), due);
+                let stream = self.streams.iter_mut().find(|stream| stream.id == packet.stream());
+                match stream.map(|stream| stream.hold(cx, packet, due)) {
+                    Some(Ok(())) => Outcome::Drop,
+                    _ => Outcome::Forward,
                 }
-                Outcome::Drop
             }
         }
     }

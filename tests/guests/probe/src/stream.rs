@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use sandbar_sdk::{Context, EmitError, HeaderBuf, Instant, Payload, RtcpPart, StreamId, StreamInfo, debug};
+use sandbar_sdk::{
+    Context, EmitError, HeaderBuf, HeldId, Instant, Payload, RtcpPart, RtpPacket, StreamId, StreamInfo, debug,
+};
 
 /// A stream, what is held of it, and how its retransmissions are sent.
 #[derive(Debug)]
@@ -11,7 +13,7 @@ pub(crate) struct Stream {
     pub(crate) ssrc: u32,
     pub(crate) local: bool,
     rtx: Option<Rtx>,
-    held: VecDeque<(u16, Instant)>,
+    held: VecDeque<(HeldId, Instant)>,
 }
 
 #[derive(Debug)]
@@ -22,30 +24,36 @@ struct Rtx {
 }
 
 impl Stream {
-    pub(crate) fn new(id: StreamId, info: &StreamInfo, local: bool) -> Self {
+    /// What a predecessor held of it is due at once.
+    pub(crate) fn new(cx: &mut Context, id: StreamId, info: &StreamInfo, local: bool) -> Self {
         let rtx = info.ssrc_retransmission.zip(info.payload_type_retransmission);
         let rtx = rtx.map(|(ssrc, payload_type)| Rtx { ssrc, payload_type, next: 0 });
-        Stream { id, ssrc: info.ssrc, local, rtx, held: VecDeque::new() }
+        let held: VecDeque<_> = cx.held(id).iter().map(|held| (held.id, cx.now())).collect();
+        if !held.is_empty() {
+            cx.wake_stream_at(id, Some(cx.now()));
+        }
+        Stream { id, ssrc: info.ssrc, local, rtx, held }
     }
 
-    /// Keeps a packet's number until it is due.
-    pub(crate) fn hold(&mut self, cx: &mut Context, sequence_number: u16, due: Instant) {
-        self.held.push_back((sequence_number, due));
+    /// Holds a packet until it is due.
+    pub(crate) fn hold(&mut self, cx: &mut Context, packet: &RtpPacket<'_>, due: Instant) -> Result<(), EmitError> {
+        self.held.push_back((cx.hold(packet)?, due));
         if self.held.len() == 1 {
             cx.wake_stream_at(self.id, Some(due));
         }
+        Ok(())
     }
 
-    /// Emits what is due.
+    /// Lets go what is due.
     pub(crate) fn release(&mut self, cx: &mut Context) {
-        while let Some((number, due)) = self.held.front().copied() {
+        while let Some((held, due)) = self.held.front().copied() {
             if due > cx.now() {
                 cx.wake_stream_at(self.id, Some(due));
                 return;
             }
             self.held.pop_front();
-            if let Err(error) = self.again(cx, number) {
-                debug!(cx, "{number}: {error}");
+            if let Err(error) = cx.release(held, &[], &[]) {
+                debug!(cx, "{held:?}: {error}");
             }
         }
     }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use sandbar_sdk::{
-    Access, Attribute, Binding, Context, Interceptor, Level, Outcome, Payload, Refusal, RtcpAccess, RtcpPacket,
-    RtpPacket, StreamId, StreamInfo, Value, View, config,
+    Access, Attribute, Binding, Context, HeldId, HeldPacket, Interceptor, Level, Outcome, Payload, Refusal, RtcpAccess,
+    RtcpPacket, RtpPacket, StreamId, StreamInfo, Value, View, config,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -38,6 +38,8 @@ struct Config {
     on_read: Vec<Command>,
     /// Commands for each compound that is written.
     on_write_rtcp: Vec<Command>,
+    /// Commands for when a stream is bound.
+    on_bind: Vec<Command>,
     /// What becomes of packets, from the start.
     packets: Fate,
 }
@@ -48,7 +50,9 @@ struct Config {
 enum Fate {
     #[default]
     Forward,
-    /// They are dropped; with a history, they can be let go later.
+    /// They are dropped.
+    Drop,
+    /// They are held, and can be let go later.
     Hold,
     /// Replaced by these bytes.
     Replace(Vec<u8>),
@@ -64,6 +68,10 @@ enum Fate {
     Attributes(usize),
     /// This attribute is read and remembered.
     Recall(String),
+    /// Held, and then handed on all the same.
+    HoldAndForward,
+    /// The plugin fails at it.
+    Trap,
 }
 
 #[derive(Clone, Deserialize)]
@@ -83,10 +91,25 @@ enum Command {
         #[serde(default)]
         attribute: Option<(String, String)>,
     },
-    /// A packet of the history as it was.
+    /// A packet that is held, under its number or by stream and sequence number, with this header or its own.
     Release {
+        #[serde(default)]
+        id: Option<u64>,
+        #[serde(default)]
         ssrc: u32,
+        #[serde(default)]
         sequence_number: u16,
+        #[serde(default)]
+        header: Vec<u8>,
+        #[serde(default)]
+        attribute: Option<(String, String)>,
+    },
+    Discard {
+        id: u64,
+    },
+    /// What is held of a stream: number, sequence number, size, time, `repaired`.
+    Held {
+        ssrc: u32,
     },
     EmitRtcp {
         packets: Vec<u8>,
@@ -148,7 +171,10 @@ struct Seen {
     unbound: Vec<u32>,
     stream_attributes: Vec<String>,
     attributes: Vec<Option<String>>,
-    attribute_errors: Vec<String>,
+    errors: Vec<String>,
+    /// What `held` answered, and what commands of `on_bind` did.
+    held: Vec<serde_json::Value>,
+    answers: Vec<serde_json::Value>,
     restored: Option<String>,
     mtu: u16,
     cname: String,
@@ -160,6 +186,8 @@ pub struct Puppet {
     config: Config,
     packets: Fate,
     streams: HashMap<u32, StreamId>,
+    /// By SSRC and sequence number.
+    held: HashMap<(u32, u16), HeldId>,
     seen: Seen,
 }
 
@@ -185,8 +213,24 @@ impl Puppet {
                     attribute.into_iter().map(|(key, value)| Attribute { key, value: Value::Text(value) }).collect();
                 return answer(cx.emit_rtp(self.stream(ssrc), &header, payload, &attributes));
             }
-            Command::Release { ssrc, sequence_number } => {
-                return answer(cx.release_rtp(self.stream(ssrc), sequence_number, &[]));
+            Command::Release { id, ssrc, sequence_number, header, attribute } => {
+                let known = self.held.get(&(ssrc, sequence_number)).copied();
+                let id = id.map(HeldId::new).or(known).unwrap_or(HeldId::new(u64::MAX));
+                let attributes: Vec<_> =
+                    attribute.into_iter().map(|(key, value)| Attribute { key, value: Value::Text(value) }).collect();
+                return answer(cx.release(id, &header, &attributes));
+            }
+            Command::Discard { id } => return json!(cx.discard(HeldId::new(id))),
+            Command::Held { ssrc } => {
+                let held = cx.held(self.stream(ssrc));
+                let number = |header: &[u8]| u16::from_be_bytes([header[2], header[3]]);
+                self.held.extend(held.iter().map(|held| ((ssrc, number(&held.header)), held.id)));
+                let show = |held: &HeldPacket| {
+                    (held.id.number(), number(&held.header), held.size, held.time.as_nanos(), held.repaired)
+                };
+                let held = json!(held.iter().map(show).collect::<Vec<_>>());
+                self.seen.held.push(held.clone());
+                return held;
             }
             Command::EmitRtcp { packets } => return answer(cx.emit_rtcp(&packets)),
             Command::Lookup { ssrc, sequence_number } => {
@@ -221,13 +265,17 @@ impl Puppet {
         json!("ok")
     }
 
-    fn bind(&mut self, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+    fn bind(&mut self, cx: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
         if self.config.refuse == "bind" {
             return Err(Refusal::unsupported("told to refuse bind"));
         }
         self.streams.insert(info.ssrc, stream);
         self.seen.bound.push(info.ssrc);
         self.seen.stream_attributes.extend(info.attributes.iter().map(|attribute| attribute.key.clone()));
+        for command in self.config.on_bind.clone() {
+            let answer = self.execute(cx, command);
+            self.seen.answers.push(answer);
+        }
         let view = if self.config.view == "packets" { View::Packets } else { View::Headers };
         let access = match self.config.access.as_str() {
             "pass" => Access::Pass,
@@ -254,15 +302,28 @@ impl Puppet {
         (header.sequence_number(), time, packet.size(), shown, packet.repaired(), header.ssrc())
     }
 
-    fn outcome(&mut self, packet: &mut RtpPacket<'_>) -> Outcome {
+    fn outcome(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         match self.packets.clone() {
             Fate::Forward => Outcome::Forward,
-            Fate::Hold => Outcome::Drop,
+            Fate::Drop => Outcome::Drop,
+            Fate::Hold => {
+                match cx.hold(packet) {
+                    Ok(id) => drop(self.held.insert((packet.header().ssrc(), packet.header().sequence_number()), id)),
+                    Err(error) => self.seen.errors.push(format!("{error:?}")),
+                }
+                Outcome::Drop
+            }
+            Fate::HoldAndForward => {
+                self.note(cx.hold(packet));
+                self.note(cx.hold(packet));
+                Outcome::Forward
+            }
+            Fate::Trap => panic!("told to trap"),
             Fate::Replace(bytes) => Outcome::Replace(bytes),
             Fate::Packets(packets) => Outcome::Packets(packets),
             Fate::Extend(id, value) => {
                 if let Err(error) = packet.header_mut().set_extension(id, &value) {
-                    self.seen.attribute_errors.push(error.to_string());
+                    self.seen.errors.push(error.to_string());
                 }
                 Outcome::Forward
             }
@@ -287,8 +348,8 @@ impl Puppet {
         }
     }
 
-    fn note<E: std::fmt::Debug>(&mut self, result: Result<(), E>) {
-        self.seen.attribute_errors.extend(result.err().map(|error| format!("{error:?}")));
+    fn note<T, E: std::fmt::Debug>(&mut self, result: Result<T, E>) {
+        self.seen.errors.extend(result.err().map(|error| format!("{error:?}")));
     }
 
     fn rtcp_access(&self) -> RtcpAccess {
@@ -321,7 +382,7 @@ impl Interceptor for Puppet {
         let seen =
             Seen { mtu: session.mtu, cname: session.cname.clone(), rtcp_ssrc: session.rtcp_ssrc, ..Seen::default() };
         let packets = config.packets.clone();
-        let mut puppet = Puppet { config, packets, streams: HashMap::new(), seen };
+        let mut puppet = Puppet { config, packets, streams: HashMap::new(), held: HashMap::new(), seen };
         for command in std::mem::take(&mut puppet.config.on_create) {
             puppet.execute(cx, command);
         }
@@ -351,12 +412,17 @@ impl Interceptor for Puppet {
         Ok(self.rtcp_access())
     }
 
-    fn bind_local_stream(&mut self, _: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
-        self.bind(stream, info)
+    fn bind_local_stream(&mut self, cx: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        self.bind(cx, stream, info)
     }
 
-    fn bind_remote_stream(&mut self, _: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
-        self.bind(stream, info)
+    fn bind_remote_stream(
+        &mut self,
+        cx: &mut Context,
+        stream: StreamId,
+        info: &StreamInfo,
+    ) -> Result<Binding, Refusal> {
+        self.bind(cx, stream, info)
     }
 
     fn unbind_local_stream(&mut self, cx: &mut Context, stream: StreamId) {
@@ -372,12 +438,12 @@ impl Interceptor for Puppet {
         for command in self.config.on_read.clone() {
             self.execute(cx, command);
         }
-        self.outcome(packet)
+        self.outcome(cx, packet)
     }
 
-    fn write_rtp(&mut self, _cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+    fn write_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         self.seen.written.push(Self::look(packet));
-        self.outcome(packet)
+        self.outcome(cx, packet)
     }
 
     fn read_rtcp(&mut self, _cx: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
