@@ -29,8 +29,8 @@ pub enum FaultPolicy {
     Restart,
 }
 
-/// What an instance may use. An instance that serves several sessions has these once, not per session, except where
-/// noted.
+/// What a plugin may use: an instance as a whole, or where noted each session in it. A call that serves several sessions may
+/// emit and write as much as 16 of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
@@ -38,9 +38,9 @@ pub struct Limits {
     pub memory: usize,
     /// Elements of all tables. Default 10,000.
     pub table_elements: usize,
-    /// Packets that one call may emit. Default 1024: what a NACK may ask for, twice.
+    /// Packets that one call may emit, per session. Default 1024: what a NACK may ask for, twice.
     pub emitted_packets: u32,
-    /// Bytes that one call may emit. Default 2 MiB.
+    /// Bytes that one call may emit, per session. Default 2 MiB.
     pub emitted_bytes: usize,
     /// Packets of history per stream. Default 8192.
     pub history: u32,
@@ -50,7 +50,7 @@ pub struct Limits {
     pub held_bytes: usize,
     /// Bytes of saved state, per session. Default 1 MiB.
     pub state: usize,
-    /// Log lines and published documents per second. Default 200.
+    /// Log lines and published documents per second and session. Default 200.
     pub messages: u32,
     /// Bytes of a log line, a name or a published document; the rest is cut from a line and refused of a document.
     /// Default 64 KiB.
@@ -59,9 +59,9 @@ pub struct Limits {
     pub metrics: usize,
     /// Sessions that share an instance. Default 4096.
     pub sessions: usize,
-    /// Bytes that one call may write to a sink. Default 1 MiB.
+    /// Bytes that one call may write to a sink, per session. Default 1 MiB.
     pub sink_call: usize,
-    /// Bytes that may be written to a sink per second. Default 8 MiB.
+    /// Bytes that may be written to a sink per second and session. Default 8 MiB.
     pub sink_second: usize,
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::allowance::Used;
 use crate::binding::{Access, View};
 use crate::chain::Limits;
 use crate::guest::{Bound, Guest, Out, Seat, Sight};
@@ -65,6 +66,7 @@ impl Batch {
             sink: Outlet::new(None),
             values: Values::default(),
             changes: Changes::default(),
+            used: Used::default(),
             held: Held::default(),
             inheritance: None,
         })?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
+use crate::allowance::{Spent, Used};
 use crate::attributes::Attributes;
 use crate::binding::{Access, View};
 use crate::chain::Limits;
@@ -35,6 +36,7 @@ pub(crate) struct Seat {
     /// The session's values, and what the running call has set of them.
     pub(crate) values: Values,
     pub(crate) changes: Changes,
+    pub(crate) used: Used,
     pub(crate) held: Held,
     /// While it takes over from a predecessor.
     pub(crate) inheritance: Option<Inheritance>,
@@ -304,8 +306,8 @@ pub(crate) struct Effects {
     pub(crate) written: sink::Written,
     /// Seats that have set values of their sessions.
     pub(crate) changed: Vec<u32>,
-    /// How many packets and bytes of its own it has sent.
-    spent: (u32, usize),
+    /// By all sessions together.
+    spent: Spent,
 }
 
 impl Effects {
@@ -319,7 +321,7 @@ impl Effects {
         self.notes.clear();
         self.written.reset();
         self.changed.clear();
-        self.spent = (0, 0);
+        self.spent = Spent::default();
     }
 
     pub(crate) fn hold(&mut self, hold: Hold) {
@@ -338,6 +340,8 @@ impl Effects {
 #[derive(Debug, Default)]
 pub(crate) struct Call {
     pub(crate) now: Instant,
+    /// How often effects have been taken.
+    pub(crate) turn: u64,
     pub(crate) effects: Box<Effects>,
     /// What kind of fault a trap of this call will be.
     pub(crate) blame: Option<FaultKind>,
@@ -346,14 +350,6 @@ pub(crate) struct Call {
     pub(crate) cpu_at_first_tick: u64,
     /// Whether it takes a batch, so that packets may be handed on.
     pub(crate) processing: bool,
-}
-
-/// What the instance may say per second, and what it said beyond that.
-#[derive(Debug, Default)]
-pub(crate) struct Voice {
-    second: u64,
-    said: u32,
-    pub(crate) unheard: u64,
 }
 
 /// Memory that the instance has, and the bound on it.
@@ -372,8 +368,8 @@ pub(crate) struct Guest {
     /// The one that the guest has been given; in a box, as it changes places with another one when it has been dealt with.
     pub(crate) batch: Box<Batch>,
     pub(crate) call: Call,
-    pub(crate) voice: Voice,
-    pub(crate) sink: sink::Rate,
+    /// What it has said that is no session's.
+    pub(crate) used: Used,
     pub(crate) meter: Meter,
     pub(crate) limits: Limits,
     pub(crate) wall_clock: WallClock,
@@ -412,8 +408,7 @@ impl Guest {
             streams: Ids::new(),
             batch: Box::default(),
             call: Call::default(),
-            voice: Voice::default(),
-            sink: sink::Rate::default(),
+            used: Used::default(),
             meter: Meter { memories: 0, tables: 0, limits, refused: false },
             limits,
             wall_clock,
@@ -506,7 +501,11 @@ impl Guest {
     /// Adds a whole packet in place of one that the typed lane was shown, by the rules for what is emitted.
     pub(crate) fn add(&mut self, head: Head, bytes: Vec<u8>) -> Result<(), String> {
         let size = bytes.len();
-        if !self.spend(size) {
+        let seat = match head.kind.names_stream() {
+            true => self.streams.get(head.handle).map_or(0, |bound| bound.seat),
+            false => head.handle,
+        };
+        if !self.spend(seat, size) {
             return Err("more packets or bytes in place of packets than one call may add".to_owned());
         }
         let bytes = bytes::Bytes::from(bytes);
@@ -531,28 +530,32 @@ impl Guest {
         Ok(())
     }
 
-    /// Whether the call may emit another packet of `bytes` bytes.
-    pub(crate) fn spend(&mut self, bytes: usize) -> bool {
-        let (packets, sum) = &mut self.call.effects.spent;
-        let within = *packets < self.limits.emitted_packets && sum.saturating_add(bytes) <= self.limits.emitted_bytes;
-        if within {
-            *packets += 1;
-            *sum += bytes;
-        }
-        within
+    /// Whether the session may emit another packet of `bytes` bytes in this call.
+    pub(crate) fn spend(&mut self, seat: u32, bytes: usize) -> bool {
+        let Call { turn, effects, .. } = &mut self.call;
+        let seat = self.seats.get_mut(seat);
+        seat.is_some_and(|seat| seat.used.emit(*turn, &mut effects.spent, bytes, &self.limits))
     }
 
-    /// Whether the instance may say another thing this second; what it may not is counted.
-    pub(crate) fn may_speak(&mut self) -> bool {
-        let second = self.call.now.as_nanos() / 1_000_000_000;
-        if self.voice.second != second {
-            self.voice.second = second;
-            self.voice.said = 0;
+    /// What the session has used, or the instance for what is no session's.
+    fn used(&mut self, seat: u32) -> &mut Used {
+        match self.seats.get_mut(seat) {
+            Some(seat) => &mut seat.used,
+            None => &mut self.used,
         }
-        let may = self.voice.said < self.limits.messages;
-        self.voice.said += u32::from(may);
-        self.voice.unheard += u64::from(!may);
-        may
+    }
+
+    /// Whether the session may say another thing this second; what it may not is counted.
+    pub(crate) fn may_speak(&mut self, seat: u32) -> bool {
+        let (now, limits) = (self.call.now, self.limits);
+        self.used(seat).speak(now, &limits)
+    }
+
+    /// Whether the session may write so many bytes to its sink.
+    pub(crate) fn may_sink(&mut self, seat: u32, bytes: usize) -> bool {
+        let Call { turn, now, effects, .. } = &mut self.call;
+        let seat = self.seats.get_mut(seat);
+        seat.is_some_and(|seat| seat.used.sink((*turn, *now), &mut effects.spent, bytes, &self.limits))
     }
 
     /// Bytes of linear memory.

@@ -173,12 +173,12 @@ impl Guest {
             }
         };
         add_attributes(&mut emitted.attributes, added)?;
-        let size = emitted.size();
+        let (seat, size) = (bound.seat, emitted.size());
         if size > mtu {
             return Err(Error::TooLarge);
         }
         emitted.check_padding().map_err(|error| Error::Malformed(error.to_string()))?;
-        if !self.spend(size) {
+        if !self.spend(seat, size) {
             return Err(Error::Quota);
         }
         self.call.effects.send(Out::Rtp { stream }, emitted);
@@ -192,7 +192,7 @@ impl Guest {
         if rtcp::largest(&packets) > mtu {
             return Err(Error::TooLarge);
         }
-        if !self.spend(packets.len()) {
+        if !self.spend(seat, packets.len()) {
             return Err(Error::Quota);
         }
         self.call
@@ -437,7 +437,7 @@ impl telemetry::Host for Guest {
 
     fn publish(&mut self, session: u32, name: String, json: String) -> wasmtime::Result<()> {
         let fits = name.len() <= MAX_NAME && json.len() <= self.limits.message;
-        if self.may_speak() && fits {
+        if self.may_speak(session) && fits {
             self.call.effects.notes.push((session, Note::Published { name, json }));
         }
         Ok(())
@@ -462,7 +462,7 @@ impl telemetry::Host for Guest {
 impl Guest {
     /// Keeps a log line for when the call has returned, cut to the limit.
     pub(crate) fn note_log(&mut self, session: u32, level: Level, mut message: String) {
-        if !self.may_speak() {
+        if !self.may_speak(session) {
             return;
         }
         let end = message.floor_char_boundary(self.limits.message);
@@ -481,7 +481,7 @@ impl Guest {
                 change(&mut metric);
                 seat.metrics.push((name, metric));
             }
-            None => self.voice.unheard += 1,
+            None => seat.used.unheard += 1,
         }
     }
 }

@@ -148,7 +148,9 @@ impl Instance {
 
     /// Takes what the last call brought about. Give it back to [`reuse`](Self::reuse) when done.
     pub(crate) fn take_effects(&mut self) -> Box<Effects> {
-        std::mem::replace(&mut self.store.data_mut().call.effects, self.spare_effects.take().unwrap_or_default())
+        let call = &mut self.store.data_mut().call;
+        call.turn += 1;
+        std::mem::replace(&mut call.effects, self.spare_effects.take().unwrap_or_default())
     }
 
     /// Keeps the memory of effects that have been dealt with.

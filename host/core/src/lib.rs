@@ -84,6 +84,7 @@
 //! | `bindings` | what wasmtime generates from `wit/` |
 //! | `fuzzing` | what fuzz targets need beside the API |
 
+mod allowance;
 mod attributes;
 mod binding;
 mod bindings;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::allowance::Used;
 use crate::binding::{Access, Binding};
 use crate::chain::{Isolation, MemberSpec};
 use crate::fault::Fault;
@@ -157,6 +158,7 @@ impl Shard {
             sink: Outlet::new(spec.sink),
             values: session.values.clone(),
             changes: Changes::default(),
+            used: Used::default(),
             held: Held::default(),
             inheritance: before.inheritance,
         };

@@ -56,21 +56,12 @@ impl Outlet {
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     writes: Vec<(u32, Bytes)>,
-    bytes: usize,
 }
 
 impl Written {
     pub(crate) fn reset(&mut self) {
         self.writes.clear();
-        self.bytes = 0;
     }
-}
-
-/// What the instance has written in this second.
-#[derive(Debug, Default)]
-pub(crate) struct Rate {
-    second: u64,
-    bytes: usize,
 }
 
 impl Guest {
@@ -81,19 +72,13 @@ impl Guest {
             outlet.counts.sink_refused += 1;
             return Err(Error::Denied);
         }
-        let second = self.call.now.as_nanos() / 1_000_000_000;
-        if self.sink.second != second {
-            self.sink = Rate { second, bytes: 0 };
-        }
-        let (size, written) = (bytes.len().max(LEAST), &mut self.call.effects.written);
-        let within = written.bytes + size <= self.limits.sink_call && self.sink.bytes + size <= self.limits.sink_second;
-        if !within {
-            outlet.counts.sink_refused += 1;
+        if !self.may_sink(seat, bytes.len().max(LEAST)) {
+            if let Some(seat) = self.seats.get_mut(seat) {
+                seat.sink.counts.sink_refused += 1;
+            }
             return Err(Error::Quota);
         }
-        written.bytes += size;
-        self.sink.bytes += size;
-        written.writes.push((seat, bytes.into()));
+        self.call.effects.written.writes.push((seat, bytes.into()));
         Ok(())
     }
 }

@@ -57,7 +57,7 @@ pub enum EmitError {
     NotInHistory,
     /// Larger than the session's MTU.
     TooLarge,
-    /// More packets or bytes than the plugin may emit in one call.
+    /// More packets or bytes than the plugin may emit for this session in one call, or hold.
     Quota,
     /// Not granted, or the plugin observes and may not add packets.
     Denied,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbar_host::{Event, FaultPolicy, Isolation, MemberSpec, MemberState, SessionSpec, TenantId};
+use sandbar_host::{Event, FaultPolicy, Isolation, Limits, MemberSpec, MemberState, SessionSpec, TenantId};
 use sandbar_tests::media::{Source, Verdict};
 use sandbar_tests::peers::{PeerId, World};
 use serde_json::{Value, json};
@@ -298,4 +298,43 @@ fn a_session_may_have_the_same_plugin_twice_in_one_instance() {
     let faults: Vec<_> = (0..3).map(|member| report(&mut crowd.world, peer, member).faults.total()).collect();
     assert_eq!(faults, [0, 1, 0]);
     assert_eq!(report(&mut crowd.world, peer, 2).packets_in, 15);
+}
+
+#[test]
+fn a_session_that_is_flooded_uses_up_nothing_of_what_others_in_its_instance_have() {
+    let emit = json!({ "do": "emit-rtp", "ssrc": 100, "header": [128, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 100] });
+    let line = json!({ "do": "log", "line": "flood" });
+    let sink = json!({ "do": "write-sink", "bytes": 1000 });
+    let flood: Vec<_> = [emit, line, sink].into_iter().flat_map(|command| vec![command; 20]).collect();
+    let quiet: Vec<_> = [
+        json!({ "do": "emit-rtp", "ssrc": 101, "header": [128, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 101] }),
+        json!({ "do": "log", "line": "quiet" }),
+        json!({ "do": "write-sink", "bytes": 1000 }),
+    ]
+    .into();
+    let limits = Limits { emitted_packets: 10, messages: 5, sink_call: 1000, ..Limits::default() };
+    let mut crowd = Crowd { world: World::new(1), peers: Vec::new(), sources: Vec::new() };
+    for (n, commands) in [flood, quiet].into_iter().enumerate() {
+        let source = Source::video(100 + n as u32);
+        let spec = MemberSpec {
+            sink: Some(sandbar_host::SinkId(7)),
+            limits,
+            ..member(guests::PUPPET, json!({ "on_read": commands })).isolated(Isolation::Tenant)
+        };
+        let peer = crowd.world.open(SessionSpec { tenant: TenantId(1), ..session([spec]) });
+        crowd.world.bind_remote(peer, source.info());
+        crowd.peers.push(peer);
+        crowd.sources.push(source);
+    }
+    assert_eq!(crowd.instances(), 1);
+    crowd.burst(1);
+    let [flooded, other] = [0, 1].map(|n| report(&mut crowd.world, crowd.peers[n], 0));
+    assert_eq!((flooded.emitted, flooded.unheard, flooded.sink.sink_refused), (10, 15, 19));
+    assert_eq!((other.emitted, other.unheard, other.sink.sink_refused, other.sink.sink_bytes), (1, 0, 0, 1000));
+    let heard = |line: &str| {
+        let said = |event: &Event| matches!(event, Event::Log { message, .. } if message == line);
+        crowd.world.events.iter().filter(|(_, event)| said(event)).count()
+    };
+    assert_eq!((heard("flood"), heard("quiet")), (5, 1));
+    assert_eq!(faults(&crowd.world), []);
 }
