@@ -42,7 +42,8 @@ pub(crate) struct Head {
     pub(crate) flags: u8,
     pub(crate) handle: u32,
     pub(crate) time: u64,
-    pub(crate) size: u32,
+    pub(crate) size: u16,
+    pub(crate) padding: u8,
     pub(crate) packet: u32,
 }
 
@@ -51,7 +52,8 @@ impl Head {
     #[inline]
     fn to_words(self, included: usize) -> [u64; HEAD / 8] {
         let about = u64::from(self.kind as u8) | u64::from(self.flags) << 8 | (included as u64 & 0xffff) << 16;
-        [about | u64::from(self.handle) << 32, self.time, u64::from(self.size) | u64::from(self.packet) << 32]
+        let size = u64::from(self.size) | u64::from(self.padding) << 16;
+        [about | u64::from(self.handle) << 32, self.time, size | u64::from(self.packet) << 32]
     }
 
     fn to_bytes(self, included: usize) -> [u8; HEAD] {
@@ -169,7 +171,8 @@ pub(crate) fn iter(frames: &[u8]) -> impl Iterator<Item = (Head, &[u8])> {
                 time: u64::from_le_bytes([
                     head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15],
                 ]),
-                size: u32::from_le_bytes([head[16], head[17], head[18], head[19]]),
+                size: u16::from_le_bytes([head[16], head[17]]),
+                padding: head[18],
                 packet: u32::from_le_bytes([head[20], head[21], head[22], head[23]]),
             },
             included,
@@ -214,7 +217,15 @@ mod tests {
 
     #[test]
     fn frames_are_read_as_they_were_written() {
-        let head = Head { kind: FrameKind::WriteRtcp, flags: REPAIRED, handle: 7, time: 1 << 40, size: 5, packet: 3 };
+        let head = Head {
+            kind: FrameKind::WriteRtcp,
+            flags: REPAIRED,
+            handle: 7,
+            time: 1 << 40,
+            size: 5,
+            padding: 2,
+            packet: 3,
+        };
         let mut frames = Frames::default();
         frames.push(head, [b"ab", b"c", b"de"]);
         let second = Head { handle: 8, packet: 5, ..head };
@@ -228,7 +239,7 @@ mod tests {
 
     #[test]
     fn headers_of_every_length_are_written_whole_and_nothing_beside_them() {
-        let head = Head { kind: FrameKind::ReadRtp, flags: 0, handle: 1, time: 0, size: 3, packet: 0 };
+        let head = Head { kind: FrameKind::ReadRtp, flags: 0, handle: 1, time: 0, size: 3, padding: 0, packet: 0 };
         let header: Vec<u8> = (1..=80).collect();
         let mut frames = Frames::default();
         for round in 0..2 {
@@ -244,7 +255,7 @@ mod tests {
     #[test]
     fn truncated_frames_are_named() {
         let mut frames = Frames::default();
-        let head = Head { kind: FrameKind::ReadRtp, flags: 0, handle: 1, time: 0, size: 3, packet: 0 };
+        let head = Head { kind: FrameKind::ReadRtp, flags: 0, handle: 1, time: 0, size: 3, padding: 0, packet: 0 };
         frames.push(head, [b"abc", b"", b""]);
         let frames = frames.as_bytes();
         for cut in 1..frames.len() {

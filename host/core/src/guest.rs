@@ -134,8 +134,13 @@ impl<'a> Sight<'a> {
             (Packet::Malformed(..), _) => (FrameKind::ReadRtp, Instant::ZERO, &[][..], 0, false),
         };
         let flags = if repaired { frame::REPAIRED } else { 0 };
-        let (size, payload) = ((header.len() + payload) as u32, payload as u32);
-        let head = Head { kind, flags, handle: 0, time: time.as_nanos(), size, packet: 0 };
+        // No packet has more than 65535 bytes.
+        let (size, payload) = ((header.len() + payload) as u16, payload as u32);
+        let padding = match packet {
+            Packet::Rtp(rtp) => rtp.padding(),
+            _ => 0,
+        };
+        let head = Head { kind, flags, handle: 0, time: time.as_nanos(), size, padding, packet: 0 };
         let ssrc = if header.is_empty() { 0 } else { Fixed(header).ssrc() };
         let plain = !header.is_empty() && packet.attributes().is_empty();
         Self { packet, head, header, ssrc, payload, plain }
@@ -231,7 +236,7 @@ impl Batch {
             flags |= frame::HAS_ATTRIBUTES;
             self.attributes.push((number, packet.attributes().clone(), false));
         }
-        let size = packet.size() as u32;
+        let size = packet.size() as u16;
         if let Some(slot) = slot {
             self.tokens.push(Token::new(number, slot, handle, sight, shown));
         }
@@ -241,7 +246,8 @@ impl Batch {
     /// Appends a timer's frame.
     pub(crate) fn push_timer(&mut self, now: Instant, kind: FrameKind, handle: u32) {
         let packet = self.next(now);
-        self.frames.push(Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, packet }, [&[], &[], &[]]);
+        self.frames
+            .push(Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, padding: 0, packet }, [&[], &[], &[]]);
     }
 
     /// Takes over a frame of a batch that failed, under the handle that its stream or session has here.

@@ -160,8 +160,9 @@ impl Guest {
                     .as_ref()
                     .and_then(|history| history.lookup(from.sequence_number))
                     .ok_or(Error::NotInHistory)?;
+                // The P bit stays as it is with the payload: else its last byte could be made to show.
                 let mut emitted = kept.clone();
-                emitted.replace_header(header);
+                emitted.replace_header_only(header);
                 if !from.prefix.is_empty() {
                     emitted.put_before_payload(&from.prefix);
                 }

@@ -229,7 +229,8 @@ impl Instance {
             packet: head.packet,
             stream: head.handle,
             time: head.time,
-            size: head.size,
+            size: head.size.into(),
+            padding: head.padding,
             repaired: head.flags & frame::REPAIRED != 0,
             bytes: bytes.to_vec(),
         };

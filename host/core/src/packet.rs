@@ -279,6 +279,12 @@ impl RtpPacket {
         self.payload_at = header.len() as u16;
     }
 
+    /// Bytes of padding at its end (RFC 3550, 5.1).
+    #[inline]
+    pub(crate) fn padding(&self) -> u8 {
+        if self.header()[0] & 0x20 == 0 { 0 } else { self.last_byte().unwrap_or(0) }
+    }
+
     /// Checks the padding that the header announces.
     pub(crate) fn check_padding(&self) -> Result<(), RtpError> {
         match self.header()[0] & 0x20 {

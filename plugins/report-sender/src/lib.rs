@@ -80,7 +80,8 @@ impl Interceptor for ReportSender {
         if header.ssrc() != stream.ssrc {
             return Outcome::Forward;
         }
-        let payload = packet.size().saturating_sub(header.len()) as u32;
+        // RFC 3550, 6.4.1: without header and padding.
+        let payload = packet.size().saturating_sub(header.len() + packet.padding()) as u32;
         let any_order = self.options.use_latest_packet;
         stream.source.observe(header.sequence_number(), header.timestamp(), packet.time(), payload, any_order);
         if self.due.is_none() {

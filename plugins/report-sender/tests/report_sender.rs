@@ -83,6 +83,17 @@ fn rfc_3550_6_4_1_the_report_tells_what_was_sent_and_where_the_timestamp_stands(
     assert_eq!(reports(&mut harness)[0][0].octet_count, 160);
 }
 
+#[test]
+fn rfc_3550_6_4_1_octets_are_without_header_and_padding() {
+    let (mut harness, stream) = bound();
+    let mut padded = packet(SSRC, 1, 1000, 100);
+    padded[0] |= 0x20;
+    *padded.last_mut().unwrap() = 60;
+    harness.write(stream, padded);
+    harness.advance(ms(1000));
+    assert_eq!(reports(&mut harness)[0][0].octet_count, 40);
+}
+
 /// Two streams sampled together: a receiver that maps both timestamps to wall-clock time finds them together.
 #[test]
 fn two_streams_reports_put_the_same_moment_at_the_same_time() {

@@ -133,7 +133,8 @@ impl<C: Component> Member<C> {
         let facts = Facts {
             packet: packet.packet,
             time: Instant::from_nanos(packet.time),
-            size: packet.size,
+            size: packet.size as u16,
+            padding: packet.padding,
             repaired: packet.repaired,
             attributes: true,
         };
@@ -145,7 +146,8 @@ impl<C: Component> Member<C> {
         let facts = Facts {
             packet: packet.packet,
             time: Instant::from_nanos(packet.time),
-            size: packet.bytes.len() as u32,
+            size: packet.bytes.len() as u16,
+            padding: 0,
             repaired: false,
             attributes: true,
         };

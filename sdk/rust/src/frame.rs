@@ -47,7 +47,8 @@ impl Head<'_> {
         Facts {
             packet: self.word(20),
             time: Instant::from_nanos(u64::from(self.word(8)) | u64::from(self.word(12)) << 32),
-            size: self.word(16),
+            size: self.word(16) as u16,
+            padding: self.0[18],
             repaired: self.0[1] & 2 != 0,
             attributes: self.0[1] & 1 != 0,
         }

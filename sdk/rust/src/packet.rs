@@ -31,7 +31,8 @@ pub enum Outcome {
 pub(crate) struct Facts {
     pub(crate) packet: u32,
     pub(crate) time: Instant,
-    pub(crate) size: u32,
+    pub(crate) size: u16,
+    pub(crate) padding: u8,
     pub(crate) repaired: bool,
     pub(crate) attributes: bool,
 }
@@ -82,7 +83,13 @@ impl<'a> RtpPacket<'a> {
     /// Bytes of the whole packet as it came, also under the view `Headers`.
     #[inline]
     pub fn size(&self) -> usize {
-        self.facts.size as usize
+        self.facts.size.into()
+    }
+
+    /// Bytes of padding at its end, as it came (RFC 3550, 5.1); 0 without the P bit. Also under the view `Headers`.
+    #[inline]
+    pub fn padding(&self) -> usize {
+        self.facts.padding.into()
     }
 
     /// It was lost and came back: not a new arrival of its own sequence number, though a retransmission's header
@@ -329,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_replaced_by_a_shorter_or_longer_one_behind_the_header_as_it_is_by_then() {
-        let facts = Facts { packet: 0, time: Instant::ZERO, size: 17, repaired: false, attributes: false };
+        let facts = Facts { packet: 0, time: Instant::ZERO, size: 17, padding: 0, repaired: false, attributes: false };
         let whole = crate::testing::packet(7, 5, b"media");
         for view in [View::Packets, View::Headers] {
             let (mut bytes, mut copy) = (whole.clone(), vec![0xEE; 40]);

@@ -76,7 +76,7 @@ fn of_type(payload_type: u8) -> Vec<u8> {
 }
 
 fn facts(packet: u32) -> Facts {
-    Facts { packet, time: Instant::ZERO, size: 17, repaired: false, attributes: false }
+    Facts { packet, time: Instant::ZERO, size: 17, padding: 0, repaired: false, attributes: false }
 }
 
 fn session(id: u32) -> SessionInfo {

@@ -117,6 +117,25 @@ fn a_packet_made_of_one_in_the_history_keeps_its_attributes_and_its_time_and_get
 }
 
 #[test]
+fn the_padding_bit_stays_as_the_payload_has_it_so_that_its_last_byte_cannot_be_made_to_show() {
+    for padded in [false, true] {
+        let mut source = Source::video(7);
+        let (mut world, peer) =
+            speaker([puppet(json!({ "access": "observe" })), puppet(json!({ "history": 8 }))], &source);
+        let mut bytes = source.packet().to_vec();
+        bytes[0] |= u8::from(padded) << 5;
+        *bytes.last_mut().expect("a payload") = 9;
+        world.send(peer, [bytes.clone().into()]);
+        let mut emit = emit(&source, 0);
+        emit["header"][0] = json!(0xa0 & !(u8::from(padded) << 5));
+        assert_eq!(tell(&mut world, peer, 1, json!([emit])), ["ok"]);
+        assert_eq!(crate::sent(&world, peer), [bytes.clone(), bytes], "{padded}");
+        let shown = crate::seen(&mut world, peer, 0)["padding"].clone();
+        assert_eq!(shown, if padded { json!([9, 9]) } else { json!([0, 0]) });
+    }
+}
+
+#[test]
 fn no_plugin_sets_the_hosts_attributes_on_what_it_emits() {
     let mut source = Source::video(7);
     let (mut world, peer) = listener([puppet(json!({ "history": 8 }))], &source);

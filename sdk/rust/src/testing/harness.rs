@@ -505,7 +505,11 @@ fn push(frames: &mut Vec<u8>, kind: u8, handle: u32, packet: usize, feed: &Feed,
     frames.extend_from_slice(&included.to_le_bytes());
     frames.extend_from_slice(&handle.to_le_bytes());
     frames.extend_from_slice(&feed.time.unwrap_or(now).as_nanos().to_le_bytes());
-    frames.extend_from_slice(&(feed.bytes.len() as u32).to_le_bytes());
+    let padded =
+        matches!(kind, kind::READ_RTP | kind::WRITE_RTP) && feed.bytes.first().is_some_and(|byte| byte & 0x20 != 0);
+    let padding = feed.bytes.last().copied().filter(|_| padded).unwrap_or(0);
+    frames.extend_from_slice(&(feed.bytes.len() as u16).to_le_bytes());
+    frames.extend_from_slice(&[padding, 0]);
     frames.extend_from_slice(&(packet as u32).to_le_bytes());
     frames.extend_from_slice(bytes);
 }

@@ -163,6 +163,8 @@ struct Seen {
     /// Of packets: sequence number, time, size, bytes shown, `repaired`, SSRC.
     read: Vec<(u16, u64, usize, usize, bool, u32)>,
     written: Vec<(u16, u64, usize, usize, bool, u32)>,
+    /// Of those written.
+    padding: Vec<usize>,
     rtcp_read: Vec<Vec<u8>>,
     rtcp_written: Vec<Vec<u8>>,
     /// Time, and SSRC of the stream.
@@ -443,6 +445,7 @@ impl Interceptor for Puppet {
 
     fn write_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
         self.seen.written.push(Self::look(packet));
+        self.seen.padding.push(packet.padding());
         self.outcome(cx, packet)
     }
 
