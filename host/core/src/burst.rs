@@ -2,11 +2,14 @@
 //! wait for the same instance in one call.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use bytes::Bytes;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
 
 use crate::effects::Step;
+use crate::event::Event;
 use crate::guest::Sight;
 use crate::hops::{Action, Hop};
 use crate::instance::Instance;
@@ -15,6 +18,9 @@ use crate::rtcp;
 use crate::session::{Direction, InstanceId, Session, SessionId, Stream, StreamId};
 use crate::shard::{Datagram, End, Output, Shard};
 use crate::time::Instant;
+
+/// Time between two events that tell of what a peer sends and nobody can read.
+const MALFORMED_PAUSE: Duration = Duration::from_secs(10);
 
 /// A packet on its way.
 #[derive(Debug)]
@@ -179,13 +185,18 @@ impl Shard {
         // What cannot be read is for no member to see.
         let past_all = session.members.len() as u16;
         if kind == Kind::Rtcp {
-            if rtcp::check(&bytes).is_err() {
-                return slots.extend(session.malformed(kind, bytes).map(|packet| enter(None, past_all, packet)));
+            if let Err(error) = rtcp::check(&bytes) {
+                let packet = self.malformed(now, id, kind, bytes, &error);
+                return slots.extend(packet.map(|packet| enter(None, past_all, packet)));
             }
             return slots.push(enter(None, 0, Packet::Rtcp(RtcpPacket { time: now, ..RtcpPacket::plain(bytes) })));
         }
-        let Ok(header) = packet::check(&bytes) else {
-            return slots.extend(session.malformed(kind, bytes).map(|packet| enter(None, past_all, packet)));
+        let header = match packet::check(&bytes) {
+            Ok(header) => header,
+            Err(error) => {
+                let packet = self.malformed(now, id, kind, bytes, &error);
+                return slots.extend(packet.map(|packet| enter(None, past_all, packet)));
+            }
         };
         let fixed = Fixed(&bytes);
         let stream = session.stream(direction, fixed.ssrc());
@@ -197,6 +208,26 @@ impl Shard {
         if retransmitted && let Some(slot) = slots.last_mut() {
             self.unwrap_rtx(slot);
         }
+    }
+
+    /// Counts what a peer sent that cannot be read, and tells of it now and then. The answer is what goes on, if it may.
+    #[cold]
+    fn malformed(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        kind: Kind,
+        bytes: Bytes,
+        error: &dyn std::fmt::Display,
+    ) -> Option<Packet> {
+        let session = self.sessions.get_mut(id)?;
+        let kept = session.malformed(kind, bytes);
+        if session.told_malformed.is_none_or(|told| now - told >= MALFORMED_PAUSE) {
+            session.told_malformed = Some(now);
+            let (session_name, message, count) = (session.name.clone(), error.to_string(), session.counts.malformed);
+            self.tell(Event::Malformed { session: id, session_name, message, count });
+        }
+        kept
     }
 
     /// Puts the packet that was lost in place of its retransmission (RFC 4588).

@@ -110,6 +110,17 @@ pub enum Event {
         /// Who failed last.
         from: Culprit,
     },
+    /// A session's peer sent bytes that are not RTP or RTCP; told at most every 10 seconds.
+    Malformed {
+        /// The session.
+        session: SessionId,
+        /// The session's name.
+        session_name: String,
+        /// What is wrong with the last of them.
+        message: String,
+        /// How many there have been.
+        count: u64,
+    },
     /// Plugins answered each other with ever more packets; the rest was discarded.
     Storm {
         /// Packets discarded.
@@ -137,6 +148,9 @@ impl std::fmt::Display for Event {
             }
             Self::Quarantined { from } => {
                 write!(f, "{from} failed too often; version {} is quarantined and bypassed", from.version)
+            }
+            Self::Malformed { session_name, message, count, .. } => {
+                write!(f, "the peer of session {session_name} sends what cannot be read ({count} so far): {message}")
             }
             Self::Storm { discarded } => {
                 write!(f, "plugins answered each other without end; {discarded} of their packets were discarded")

@@ -254,6 +254,7 @@ impl Shard {
             remote: Sources::new(),
             rtcp_out: Vec::new(),
             counts: SessionCounts::default(),
+            told_malformed: None,
             values: Values::default(),
         });
         for (index, member) in spec.chain.members.into_iter().enumerate() {

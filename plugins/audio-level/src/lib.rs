@@ -138,6 +138,9 @@ impl Interceptor for AudioLevel {
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
         self.due = None;
         self.decide(cx);
+        if self.malformed > 0 {
+            cx.warn_once("malformed", "the peer's audio levels cannot be read; see the counter malformed");
+        }
         for (name, count) in [("malformed", &mut self.malformed), ("unmarked", &mut self.unmarked)] {
             if *count > 0 {
                 cx.count(name, std::mem::take(count));

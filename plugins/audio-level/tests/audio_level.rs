@@ -7,7 +7,7 @@ use sandbar_plugin_audio_level::{AudioLevel, URI};
 use sandbar_sdk::serde_json::{Value as Json, from_str};
 use sandbar_sdk::testing::{Feed, Harness, Setup};
 use sandbar_sdk::{
-    Binding, HeaderBuf, Instant, Plugin, Refusal, RtpHeaderExtension, StreamId, StreamInfo, Value, Wants,
+    Binding, HeaderBuf, Instant, Level, Plugin, Refusal, RtpHeaderExtension, StreamId, StreamInfo, Value, Wants,
 };
 
 const ID: u8 = 6;
@@ -325,6 +325,8 @@ fn rfc_6464_3_a_level_of_another_length_is_counted_and_not_heard() {
     meeting.harness.advance(ms(300));
     assert!(meeting.speakers().is_empty());
     assert_eq!(meeting.harness.counter("malformed"), 100);
+    let warnings = meeting.harness.logs().iter().filter(|(level, _)| *level == Level::Warn).count();
+    assert_eq!(warnings, 1, "once, however often");
     assert_eq!(meeting.harness.next_timeout(), None);
 }
 

@@ -122,6 +122,7 @@ impl Stream {
         let known = header.payload_type() == self.repair_payload_type;
         if !known || decoder.repair(payload, emit).is_err() {
             cx.count("malformed", 1);
+            cx.warn_once("malformed", "the peer's repair packets are not FlexFEC-03; see the counter malformed");
         }
         self.count(cx);
     }

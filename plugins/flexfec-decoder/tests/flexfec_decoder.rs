@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use sandbar_plugin_flexfec_decoder::FlexfecDecoder;
 use sandbar_plugin_flexfec_encoder::FlexfecEncoder;
 use sandbar_sdk::testing::{Drive, Feed, Harness, Packet, Setup};
-use sandbar_sdk::{Access, Binding, Header, HeaderBuf, Refusal, RtpHeaderExtension, StreamId, StreamInfo, View};
+use sandbar_sdk::{Access, Binding, Header, HeaderBuf, Level, Refusal, RtpHeaderExtension, StreamId, StreamInfo, View};
 
 const SSRC: u32 = 0x1111;
 const REPAIR: u32 = 0x3333;
@@ -299,6 +299,8 @@ fn what_is_no_repair_for_the_stream_ends_here_and_is_counted() {
     other[1] = 119;
     assert_eq!(read(&mut harness, stream, &other), []);
     assert_eq!(harness.counter("malformed"), 21);
+    let warnings = harness.logs().iter().filter(|(level, _)| *level == Level::Warn).count();
+    assert_eq!(warnings, 1, "once, however often");
     assert_eq!(read(&mut harness, stream, &whole)[0].bytes, packets[0], "the real one still serves");
     // Another source's packets are nothing to it.
     harness.unbind_stream(stream);

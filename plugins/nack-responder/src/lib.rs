@@ -68,6 +68,7 @@ struct Tally {
     too_old: u64,
     over_budget: u64,
     refused: u64,
+    unknown: u64,
 }
 
 export!(NackResponder, place = Retransmission, wants = [emit_rtp, wall_clock, randomness], options = OPTIONS);
@@ -136,7 +137,10 @@ impl NackResponder {
     fn answer(&mut self, cx: &mut Context, ssrc: u32, requested: impl Iterator<Item = u16>, tally: &mut Tally) {
         let window = round_trip::within(self.options.duplicate(), self.round_trip);
         let max_age = self.options.max_age();
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) else { return };
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) else {
+            tally.unknown += 1;
+            return;
+        };
         let now = cx.now();
         for sequence_number in requested {
             tally.requested += 1;
@@ -202,10 +206,20 @@ impl Tally {
             ("too_old", self.too_old),
             ("over_budget", self.over_budget),
             ("refused", self.refused),
+            ("unknown", self.unknown),
         ] {
             if count > 0 {
                 cx.count(name, count);
             }
+        }
+        if self.over_budget > 0 {
+            cx.warn_once("over_budget", "the peer asks for more than the budget; see the counter over_budget");
+        }
+        if self.unknown > 0 {
+            cx.warn_once(
+                "unknown",
+                "the peer asks for packets of streams that are not answered for; see the counter unknown",
+            );
         }
     }
 }

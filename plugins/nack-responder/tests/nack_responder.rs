@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandbar_plugin_nack_responder::NackResponder;
 use sandbar_sdk::testing::{Harness, Packet, Setup, packet};
-use sandbar_sdk::{Access, Binding, HeaderBuf, Refusal, RtcpAccess, RtcpFeedback, StreamId, StreamInfo};
+use sandbar_sdk::{Access, Binding, HeaderBuf, Level, Refusal, RtcpAccess, RtcpFeedback, StreamId, StreamInfo};
 
 const SSRC: u32 = 0x1111;
 const RTX: u32 = 0x2222;
@@ -234,6 +234,8 @@ fn a_flood_of_requests_costs_no_more_than_the_budget() {
     // 100 kB/s for a second, and the burst of 10 kB, to the nearest packet per look.
     assert!((100_000..=120_000).contains(&bytes), "{bytes}");
     assert!(harness.counter("over_budget") > 20_000);
+    let warnings = harness.logs().iter().filter(|(level, _)| *level == Level::Warn).count();
+    assert_eq!(warnings, 1, "once, however often");
 }
 
 #[test]

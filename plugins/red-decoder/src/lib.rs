@@ -91,6 +91,7 @@ impl Interceptor for RedDecoder {
         let (inside, padding) = payload.split_at(payload.len().saturating_sub(padding));
         let Ok(red) = Red::parse(inside, stream.red) else {
             cx.count("malformed", 1);
+            cx.warn_once("malformed", "the peer's packets are not RED as RFC 2198 has it; see the counter malformed");
             return Outcome::Forward;
         };
         if !red.repeated().is_empty() {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sandbar_plugin_red_decoder::RedDecoder;
 use sandbar_plugin_red_encoder::RedEncoder;
 use sandbar_sdk::testing::{Drive, Feed, Harness, Packet, Setup};
-use sandbar_sdk::{Access, Binding, Header, HeaderBuf, Refusal, StreamId, StreamInfo, View};
+use sandbar_sdk::{Access, Binding, Header, HeaderBuf, Level, Refusal, StreamId, StreamInfo, View};
 
 const SSRC: u32 = 0x1111;
 const OPUS: u8 = 111;
@@ -220,6 +220,8 @@ fn what_cannot_be_read_goes_on_as_it_is() {
         assert_eq!(red, len < 12 + 5 + media(1).len(), "its own frame may have any length");
     }
     assert_eq!(harness.counter("malformed"), (5 + media(1).len()) as u64);
+    let warnings = harness.logs().iter().filter(|(level, _)| *level == Level::Warn).count();
+    assert_eq!(warnings, 1, "once, however often");
     assert_eq!(harness.counter("restored"), 0);
 }
 

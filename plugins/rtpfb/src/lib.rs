@@ -323,5 +323,11 @@ impl Tally {
                 cx.count(name, count);
             }
         }
+        if self.malformed > 0 {
+            cx.warn_once("malformed", "the peer's feedback cannot be read; see the counter malformed");
+        }
+        if self.excess > 0 {
+            cx.warn_once("excess", "the peer's feedback covers more than was sent; see the counter excess");
+        }
     }
 }

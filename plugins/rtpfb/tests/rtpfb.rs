@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandbar_plugin_rtpfb::{PROBE, REPORT, Rtpfb, UNANSWERED, URI};
 use sandbar_sdk::testing::{Feed, Harness, Packet, Setup};
 use sandbar_sdk::{
-    Binding, HeaderBuf, Refusal, RtcpAccess, RtcpFeedback, RtpHeaderExtension, StreamId, StreamInfo, Value,
+    Binding, HeaderBuf, Level, Refusal, RtcpAccess, RtcpFeedback, RtpHeaderExtension, StreamId, StreamInfo, Value,
 };
 
 const SSRC: u32 = 0x1111;
@@ -269,6 +269,8 @@ fn hostile_feedback_is_counted_and_reports_nothing() {
     lying[15] = 200;
     assert_eq!(report(&harness.read_rtcp(lying)), None);
     assert_eq!(harness.counter("malformed"), 1);
+    let warnings = harness.logs().iter().filter(|(level, _)| *level == Level::Warn).count();
+    assert_eq!(warnings, 2, "of what is malformed and of excess, once each");
     for cut in (4..36).step_by(4) {
         let mut short = transport(0, 3, &[Some(0); 8])[..cut].to_vec();
         short[3] = (cut / 4 - 1) as u8;

@@ -1,6 +1,6 @@
 //! What a plugin can ask of the host.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::time::Duration;
 
@@ -87,13 +87,21 @@ pub struct Context {
     sessions: Vec<SessionInfo>,
     slot: usize,
     now: Cell<Option<Instant>>,
+    /// By slot, what has been warned of.
+    warned: RefCell<Vec<(usize, &'static str)>>,
     /// Frames to hand on.
     pub(crate) burst: Burst,
 }
 
 impl Context {
     pub(crate) const fn new() -> Self {
-        Context { sessions: Vec::new(), slot: 0, now: Cell::new(None), burst: Burst::new() }
+        Context {
+            sessions: Vec::new(),
+            slot: 0,
+            now: Cell::new(None),
+            warned: RefCell::new(Vec::new()),
+            burst: Burst::new(),
+        }
     }
 
     /// A call of the host's begins.
@@ -114,6 +122,7 @@ impl Context {
             Some(place) => *place = info,
             None => self.sessions.push(info),
         }
+        self.warned.get_mut().retain(|(warned, _)| *warned != slot);
         self.enter(slot);
     }
 
@@ -285,6 +294,16 @@ impl Context {
     /// sisters.
     pub fn log(&self, level: Level, message: &str) {
         host::log(self.id(), level, message);
+    }
+
+    /// Writes a warning to the host's log, once in the session for each `reason`: for what a peer may do again and again. A
+    /// counter of that name says how often it does.
+    pub fn warn_once(&self, reason: &'static str, message: &str) {
+        let mut warned = self.warned.borrow_mut();
+        if !warned.contains(&(self.slot, reason)) {
+            warned.push((self.slot, reason));
+            self.log(Level::Warn, message);
+        }
     }
 
     /// Has the message of a panic written to the host's log before the panic ends the instance. Call it in

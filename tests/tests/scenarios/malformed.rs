@@ -1,5 +1,7 @@
 //! Bytes that are not RTP or RTCP are counted, go on or end by policy, and never reach a plugin or anyone else.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
@@ -53,6 +55,29 @@ fn watching() -> [MemberSpec; 2] {
         member(guests::BATCHED_COUNTER, json!({ "view": "packets" })),
         member(guests::TYPED_COUNTER, json!({ "access": "observe" })),
     ]
+}
+
+#[test]
+fn what_a_peer_sends_and_nobody_can_read_is_told_every_ten_seconds() {
+    let mut world = World::new(1);
+    let peer = world.open(SessionSpec { name: "door".to_owned(), ..session(watching()) });
+    let other = world.open(session([]));
+    for _ in 0..250 {
+        for (_, kind, bytes) in wrong() {
+            receive(&mut world, peer, kind, bytes.into());
+        }
+        world.run_for(Duration::from_millis(100));
+    }
+    receive(&mut world, other, Kind::Rtcp, Bytes::from_static(&[0x80, 201, 0]));
+    let told: Vec<_> =
+        world.events.iter().map(|(at, event)| (at.as_nanos() / 1_000_000_000, event.to_string())).collect();
+    assert_eq!(told.len(), 4, "{told:?}");
+    let says =
+        "the peer of session door sends what cannot be read (1 so far): 0 bytes, and the RTP header alone needs 12";
+    assert_eq!(told[0], (1, says.to_owned()));
+    let each = wrong().len() as u64;
+    assert!(told[1].0 == 11 && told[1].1.contains(&format!("({} so far)", 100 * each + 1)), "{told:?}");
+    assert!(told[3].1.contains("of session session sends"), "each session by itself");
 }
 
 #[test]
