@@ -1,5 +1,5 @@
 //! Any sequence of operations, with plugins that fail in any way in between: under the policies that let packets go on,
-//! every packet of every session goes on, once and in order.
+//! every packet of every session goes on, once and in order, and after each operation each is accounted for.
 
 use std::time::Duration;
 
@@ -235,6 +235,18 @@ impl<R: Rng> Chaos<R> {
         }
     }
 
+    /// What was sent in a session is out, or was dropped, or is held by a plugin of its chain.
+    fn account(&mut self, n: usize) {
+        let Party { peer, read, written, .. } = &self.parties[n];
+        let (peer, made) = (*peer, read.made + written.made);
+        let report = self.world.with(peer, |shard, _, session| shard.session_report(session));
+        let members = report.map(|report| report.members).unwrap_or_default();
+        let (held, dropped): (usize, u64) =
+            members.iter().fold((0, 0), |(held, dropped), member| (held + member.held, dropped + member.dropped));
+        let out = self.world.peer(peer).rtp().count() + self.world.peer(peer).sent(Kind::Rtp).count();
+        assert_eq!(made, (out + held) as u64 + dropped, "session {n}: {out} out, {held} held, {dropped} dropped");
+    }
+
     /// Runs so many steps, and holds each session to what it was sent. Gives what each application and each wire had.
     ///
     /// # Panics
@@ -242,6 +254,11 @@ impl<R: Rng> Chaos<R> {
     pub fn run(mut self, steps: usize) -> Vec<(Vec<Bytes>, Vec<Bytes>)> {
         for _ in 0..steps {
             self.step();
+            for n in 0..self.parties.len() {
+                if self.parties[n].open {
+                    self.account(n);
+                }
+            }
         }
         self.world.run_for(Duration::from_millis(500));
         let mut all = Vec::new();
