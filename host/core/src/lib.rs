@@ -115,6 +115,7 @@ mod rtcp;
 mod seating;
 mod session;
 mod shard;
+mod signature;
 mod sink;
 mod stream;
 mod survey;
@@ -139,6 +140,7 @@ pub use session::{Malformed, MemberState, SessionCounts, SessionId, SessionSpec,
 pub use shard::{
     BindError, ChainError, ChangeError, ControlError, Datagram, End, OpenError, Output, Shard, ShardConfig,
 };
+pub use signature::{KeyError, PublicKey, SecretKey, SignatureError, signers};
 pub use sink::{SinkCounts, SinkId, SinkWrite};
 pub use stream::{RtcpFeedback, RtpHeaderExtension, StreamInfo};
 pub use survey::SurveyError;

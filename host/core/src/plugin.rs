@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::guest::Guest;
 use crate::instance::Instance;
 use crate::order::Place;
+use crate::signature::{PublicKey, SignatureError, signers};
 use crate::survey::{self, Survey, SurveyError};
 use crate::time::{Instant, WallClock};
 
@@ -179,6 +180,9 @@ pub enum LoadError {
     /// It is not a component, or not one of this contract.
     #[error(transparent)]
     Survey(#[from] SurveyError),
+    /// A signature in it is not one of it.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// It is larger than the operator allows.
     #[error("the component has {have} {what}, and at most {limit} are compiled")]
     TooLarge {
@@ -228,6 +232,7 @@ struct Inner {
     description: Description,
     survey: Survey,
     digest: Digest,
+    signers: Vec<PublicKey>,
     size: usize,
     faults: AtomicU32,
 }
@@ -253,13 +258,14 @@ pub(crate) const QUARANTINE: u32 = 20;
 
 impl Plugin {
     /// Compiles a component, or takes its code from the cache, and asks it for its description. Refuses what is not a
-    /// component of this contract and what wants more than `granted`. Takes time: not for a thread that carries media.
+    /// component of this contract, what has a wrong signature and what wants more than `granted`. Takes time: not for a thread that carries media.
     pub fn load(engine: &Engine, component: &[u8], granted: &Grants) -> Result<Self, LoadError> {
         let limits = engine.0.config.compile;
         let bounded = |what, have: usize, limit: usize| {
             if have > limit { Err(LoadError::TooLarge { what, have, limit }) } else { Ok(()) }
         };
         bounded("bytes", component.len(), limits.bytes)?;
+        let signers = signers(component)?;
         let survey = survey::survey(component)?;
         bounded("functions", survey.functions as usize, limits.functions as usize)?;
         bounded("modules", survey.modules as usize, limits.modules as usize)?;
@@ -280,7 +286,7 @@ impl Plugin {
         let code = Arc::new(Code { engine: engine.clone(), granted: *granted, pre, typed, batched });
         let description = admit(describe(&code)?, &survey, *granted)?;
         let faults = AtomicU32::new(0);
-        Ok(Self(Arc::new(Inner { code, description, survey, digest, size: component.len(), faults })))
+        Ok(Self(Arc::new(Inner { code, description, survey, digest, signers, size: component.len(), faults })))
     }
 
     /// The plugin's name.
@@ -291,6 +297,11 @@ impl Plugin {
     /// The plugin's version.
     pub fn version(&self) -> &str {
         &self.0.description.version
+    }
+
+    /// Who has signed the component. Who is to be trusted is the embedder's to say.
+    pub fn signers(&self) -> &[PublicKey] {
+        &self.0.signers
     }
 
     /// What it says about itself.
@@ -328,6 +339,7 @@ impl Plugin {
             code: Arc::new(code),
             description: description.clone(),
             survey: survey.clone(),
+            signers: self.0.signers.clone(),
             digest: *digest,
             size: *size,
             faults: AtomicU32::new(0),
