@@ -116,7 +116,9 @@ pub(crate) fn survey(bytes: &[u8]) -> Result<Survey, SurveyError> {
     if !exported("member") || !exported("description") {
         return Err(match exports.iter().find(|name| name.starts_with(PACKAGE)) {
             Some(name) if !name.ends_with(&format!("@{CONTRACT}")) => SurveyError::Version { found: name.clone() },
-            _ => SurveyError::WrongWorld(exports),
+            // As after a cut between two sections.
+            Some(name) => SurveyError::Damaged(format!("it exports {name}, and not all that goes with it")),
+            None => SurveyError::WrongWorld(exports),
         });
     }
     found.batched = exported("batch");

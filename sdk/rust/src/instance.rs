@@ -164,11 +164,13 @@ impl<T: Interceptor> Instance<T> {
     #[inline]
     pub(crate) fn process<const EMIT_RTP: bool>(&mut self, mut frames: &mut [u8]) {
         self.cx.begin();
+        // The stream of the last frame, which most often is the next one's too: a comparison in place of a look-up.
+        let mut last = (0, Bound::default());
         // A frame goes on as one slice: with its parts as arguments of their own, one would be passed in memory.
         while let Some(frame) = frame::split(&mut frames) {
             match frame::kind_of(frame) {
-                kind::READ_RTP => self.rtp_frame::<EMIT_RTP, true>(frame),
-                kind::WRITE_RTP => self.rtp_frame::<EMIT_RTP, false>(frame),
+                kind::READ_RTP => self.rtp_frame::<EMIT_RTP, true>(frame, &mut last),
+                kind::WRITE_RTP => self.rtp_frame::<EMIT_RTP, false>(frame, &mut last),
                 kind::READ_RTCP => self.rtcp_frame(Direction::Read, frame),
                 kind::WRITE_RTCP => self.rtcp_frame(Direction::Write, frame),
                 kind::SESSION_TIMER | kind::STREAM_TIMER => self.timer_frame(frame),
@@ -181,10 +183,15 @@ impl<T: Interceptor> Instance<T> {
 
     /// Inlined for each direction, and the plugin's method with it: a packet then never exists in memory.
     #[inline(always)]
-    fn rtp_frame<const EMIT_RTP: bool, const READ: bool>(&mut self, frame: &mut [u8]) {
+    fn rtp_frame<const EMIT_RTP: bool, const READ: bool>(&mut self, frame: &mut [u8], last: &mut (u32, Bound)) {
         let Some((head, bytes)) = frame::parts(frame) else { return };
         let stream = StreamId::new(head.handle());
-        let Some(bound) = self.streams.get(head.handle()) else { return };
+        // 0 is no stream's.
+        if last.0 != head.handle() || last.0 == 0 {
+            let Some(bound) = self.streams.get(head.handle()) else { return };
+            *last = (head.handle(), bound);
+        }
+        let bound = last.1;
         let Some(Some(member)) = self.slots.get_mut(bound.slot as usize) else { return };
         self.cx.enter(bound.slot as usize);
         let Ok(mut packet) = RtpPacket::new(stream, head.facts(), bound.view, bytes, &mut self.copy) else {

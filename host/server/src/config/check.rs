@@ -84,6 +84,11 @@ fn sink_of(config: &Config, sink: &Sink) -> Option<String> {
 }
 
 fn route(config: &Config, route: &Route, path: &KeyPath, sockets: &mut Sockets, found: &mut Found) {
+    // A tenant that is misspelt would be one without rules.
+    if !config.tenants.is_empty() && !config.tenants.contains_key(&route.tenant) {
+        let known = config.tenants.keys().map(String::as_str);
+        found.push((path.key("tenant"), unknown("tenant", &route.tenant, known)));
+    }
     let publisher = path.key("publisher");
     leg(config, &route.publisher.leg, &publisher, sockets, found);
     streams(&route.publisher, &publisher.key("streams"), found);

@@ -10,7 +10,7 @@ use crate::logging;
 
 use super::problem::{ConfigError, KeyPath, Origin};
 use super::reader::{Fields, Node, Notes};
-use super::{Config, DEFAULT_SINK_BYTES, Member, PluginEntry, PluginSource, Server, Sink, routes};
+use super::{Config, DEFAULT_SINK_BYTES, Member, PluginEntry, PluginSource, Server, Sink, Tenant, routes};
 
 /// Reads a document, or says everything that is wrong with its form.
 pub(super) fn document(origin: &Origin) -> Result<Config, ConfigError> {
@@ -36,6 +36,10 @@ fn root(mut fields: Fields<'_>) -> Config {
         plugins: fields
             .get("plugins", |node| Some(node.fields()?.named(plugin)))
             .map(|plugins| plugins.into_iter().collect())
+            .unwrap_or_default(),
+        tenants: fields
+            .get("tenants", |node| Some(node.fields()?.named(|_, node| node.fields().map(tenant))))
+            .map(|tenants| tenants.into_iter().collect())
             .unwrap_or_default(),
         chains: fields
             .get("chains", |node| Some(node.fields()?.named(|_, node| chain(node))))
@@ -100,6 +104,24 @@ fn plugin(name: &str, node: Node<'_>) -> Option<PluginEntry> {
     };
     fields.finish();
     Some(PluginEntry { source: source?, grants })
+}
+
+fn tenant(mut fields: Fields<'_>) -> Tenant {
+    let key = |node: Node<'_>| {
+        node.parsed("a public key: \"ed25519:\" and 64 hexadecimal digits, as `sandbar plugin keygen` prints", |text| {
+            text.parse().ok()
+        })
+    };
+    let signed_by = fields.get("signed_by", |node| {
+        // What is no key is told by itself.
+        let keys = node.list(|node| Some(key(node)))?;
+        match keys.is_empty() {
+            true => node.refuse("no key is listed, so no file could be loaded; leave `signed_by` out to take any"),
+            false => Some(keys.into_iter().flatten().collect()),
+        }
+    });
+    fields.finish();
+    Tenant { signed_by: signed_by.unwrap_or_default() }
 }
 
 /// What is listed is granted, and nothing else.

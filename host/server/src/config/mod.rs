@@ -7,6 +7,7 @@
 //! | ----------------- | ------------------------------------------------------------------------ |
 //! | `[server]`        | the process: workers, cache, deadlines, watching, logging                |
 //! | `[plugins.NAME]`  | where a plugin comes from and what it is granted                         |
+//! | `[tenants.NAME]`  | whose plugins run in a tenant's routes                                   |
 //! | `[chains.NAME]`   | plugins in order, with their configuration; first is closest to the wire |
 //! | `[[routes]]`      | a publisher's leg and the subscribers' legs that its media goes to       |
 
@@ -23,7 +24,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_host::{FaultPolicy, Grants, Isolation, Limits, Malformed, RtcpFeedback, RtcpMode, RtpHeaderExtension};
+use sandbar_host::{
+    FaultPolicy, Grants, Isolation, Limits, Malformed, PublicKey, RtcpFeedback, RtcpMode, RtpHeaderExtension,
+};
 
 pub(crate) use check::PUBLISHER;
 pub(crate) use problem::nearest;
@@ -36,6 +39,8 @@ pub struct Config {
     pub server: Server,
     /// Plugins by the name that chains use. Embedded plugins need no entry unless their grants differ.
     pub plugins: BTreeMap<String, PluginEntry>,
+    /// Tenants by the name that routes use. None: any name will do. Some: no other name does.
+    pub tenants: BTreeMap<String, Tenant>,
     /// Chains by the name that legs use.
     pub chains: BTreeMap<String, Vec<Member>>,
     /// In the file's order.
@@ -103,6 +108,14 @@ pub enum PluginSource {
     File(PathBuf),
     /// In memory, for programs that embed a relay.
     Bytes(Bytes),
+}
+
+/// Whose sessions a route's are: `[tenants.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenant {
+    /// Keys, one of which has to have signed every plugin file in the tenant's chains (`sandbar plugin sign`). Embedded
+    /// plugins are the program's own. Empty: files need no signature.
+    pub signed_by: Vec<PublicKey>,
 }
 
 /// A place in a chain.

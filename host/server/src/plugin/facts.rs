@@ -5,7 +5,9 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
-use sandbar_host::{CONTRACT, ConfigOption, Digest, Grants, Isolation, Lane, LoadError, MemberSpec, Place, Plugin};
+use sandbar_host::{
+    CONTRACT, ConfigOption, Digest, Grants, Isolation, Lane, LoadError, MemberSpec, Place, Plugin, PublicKey,
+};
 use serde::Serialize;
 
 use crate::config::nearest;
@@ -33,6 +35,7 @@ pub(crate) struct Facts {
     version: String,
     summary: String,
     digest: Digest,
+    signed_by: Vec<PublicKey>,
     size: usize,
     world: String,
     lane: Lane,
@@ -62,6 +65,7 @@ impl Facts {
             version: description.version.clone(),
             summary: description.summary.clone(),
             digest: plugin.digest(),
+            signed_by: plugin.signers().to_vec(),
             size: plugin.size(),
             world: format!("sandbar:interceptor/{world}@{CONTRACT}"),
             lane: plugin.lane(),
@@ -117,6 +121,9 @@ impl fmt::Display for Facts {
         writeln!(f, "  isolation  {isolation}")?;
         writeln!(f, "  size       {} bytes", self.size)?;
         writeln!(f, "  digest     sha256 {}", self.digest)?;
+        for signer in &self.signed_by {
+            writeln!(f, "  signed by  {signer}")?;
+        }
         for (at, import) in self.imports.iter().enumerate() {
             writeln!(f, "  {:<10} {import}", if at == 0 { "imports" } else { "" })?;
         }

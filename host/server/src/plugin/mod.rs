@@ -7,6 +7,7 @@ mod inspect;
 mod list;
 mod new;
 mod order;
+mod signing;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,9 @@ Examples:
   sandbar plugin build my-counter      makes my-counter/my-counter.wasm
   sandbar plugin check my-counter/my-counter.wasm
   sandbar plugin inspect nack-generator
+  sandbar plugin keygen acme           acme.key and acme.pub
+  sandbar plugin sign my-counter/my-counter.wasm --key acme.key
+  sandbar plugin verify my-counter/my-counter.wasm --key acme.pub
   sandbar plugin order nack-generator my-counter/my-counter.wasm twcc-sender";
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +48,12 @@ enum Command {
     List(list::Args),
     /// Propose the order of a chain, from the wire, in which its plugins do not defeat each other
     Order(order::Args),
+    /// Make a pair of keys to sign plugins with
+    Keygen(signing::KeygenArgs),
+    /// Put a signature into a plugin's file
+    Sign(signing::SignArgs),
+    /// Say who has signed a plugin's file, and whether that is one of these keys
+    Verify(signing::VerifyArgs),
 }
 
 /// Does what the command line says.
@@ -56,5 +66,8 @@ pub(crate) fn run(args: &Args, log: &Log) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(args),
         Command::List(args) => list::run(args),
         Command::Order(args) => order::run(args),
+        Command::Keygen(args) => signing::keygen(args),
+        Command::Sign(args) => signing::sign(args),
+        Command::Verify(args) => signing::verify(args),
     }
 }

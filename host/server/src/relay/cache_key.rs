@@ -12,7 +12,7 @@ pub(super) fn kept_in(folder: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     let kept = match File::open(&file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            File::open("/dev/urandom")?.read_exact(&mut key)?;
+            getrandom::fill(&mut key).map_err(io::Error::other)?;
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             // Put in place whole and once: nobody reads half a key, and of several that draw one the first one's stays.
             let mut aside = tempfile::NamedTempFile::new_in(folder)?;

@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sandbar_host::{Digest, Engine, LoadError, Plugin};
+use sandbar_host::{Digest, Engine, LoadError, Plugin, PublicKey};
 
-use crate::config::{Config, KeyPath, PluginEntry, PluginSource};
+use crate::config::{Config, KeyPath, Leg, PluginEntry, PluginSource};
 
 /// Why a plugin that a configuration names does not run.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,23 @@ pub enum PluginError {
         /// Why.
         source: LoadError,
     },
+    /// Its tenant wants it signed, and not one of the tenant's keys has.
+    #[error(
+        "the plugin {name} from {from} is signed by {}, and the tenant {tenant} takes only what is signed by {}",
+        keys(.signers), keys(.wanted)
+    )]
+    Unsigned {
+        /// The plugin's name in the configuration.
+        name: String,
+        /// Where it came from.
+        from: String,
+        /// Whose chain it is in.
+        tenant: String,
+        /// Who has signed it.
+        signers: Vec<PublicKey>,
+        /// Of whom one would have to.
+        wanted: Vec<PublicKey>,
+    },
     /// No plugin has this name.
     #[error("there is no plugin {0}")]
     Unknown(String),
@@ -40,6 +57,13 @@ pub enum PluginError {
 
 fn listed(places: &[PathBuf]) -> String {
     places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn keys(keys: &[PublicKey]) -> String {
+    match keys {
+        [] => "nobody".to_owned(),
+        keys => keys.iter().map(PublicKey::to_string).collect::<Vec<_>>().join(" or "),
+    }
 }
 
 /// A plugin as it was loaded.
@@ -102,7 +126,38 @@ pub(crate) fn load_all(
             Err(error) => errors.push((path, error)),
         }
     }
+    if errors.is_empty() {
+        errors = catalog.iter().flat_map(|(name, loaded)| unsigned(config, name, loaded)).collect();
+    }
     if errors.is_empty() { Ok(catalog) } else { Err(errors) }
+}
+
+/// The routes in whose chains a plugin may not be, as their tenants want it signed by others.
+pub(crate) fn unsigned(config: &Config, name: &str, loaded: &Loaded) -> Vec<(KeyPath, PluginError)> {
+    if matches!(loaded.entry.source, PluginSource::Builtin(_)) {
+        return Vec::new();
+    }
+    let in_chain = |leg: &Leg| {
+        let chain = leg.chain.as_ref().and_then(|chain| config.chains.get(chain));
+        chain.is_some_and(|members| members.iter().any(|member| member.plugin == name))
+    };
+    let refused = config.routes.iter().enumerate().filter_map(|(index, route)| {
+        let wanted = &config.tenants.get(&route.tenant)?.signed_by;
+        let signers = loaded.plugin.signers();
+        let trusted = wanted.is_empty() || signers.iter().any(|signer| wanted.contains(signer));
+        let mut legs = std::iter::once(&route.publisher.leg).chain(route.subscribers.iter().map(|peer| &peer.leg));
+        (!trusted && legs.any(in_chain)).then(|| {
+            let error = PluginError::Unsigned {
+                name: name.to_owned(),
+                from: loaded.file.as_ref().map_or("memory".to_owned(), |file| file.display().to_string()),
+                tenant: route.tenant.clone(),
+                signers: signers.to_vec(),
+                wanted: wanted.clone(),
+            };
+            (KeyPath::ROOT.key("routes").index(index).key("tenant"), error)
+        })
+    });
+    refused.collect()
 }
 
 fn named(config: &Config) -> Vec<(String, KeyPath)> {

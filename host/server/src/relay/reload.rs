@@ -85,6 +85,9 @@ pub(crate) fn plugin(shared: &Shared, name: &str) {
     if known.as_ref().is_some_and(|known| known.same(&loaded)) {
         return;
     }
+    if let Some((_, error)) = catalog::unsigned(&config, name, &loaded).into_iter().next() {
+        return refused(error.to_string());
+    }
     let mut state = shared.state();
     let swap = |placed: &Placed| match placed.name == name {
         true => {

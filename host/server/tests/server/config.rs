@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sandbar::config::{Config, ConfigError, Peer, RtcpPort, Rtx, Sink};
 use sandbar::relay::{Relay, StartError};
+use sandbar_host::SecretKey;
 
 /// A configuration that is fine, to make wrong in one place.
 const FINE: &str = r#"[server]
@@ -87,7 +88,9 @@ fn an_unknown_key_is_told_the_nearest_one_and_all_there_are() {
     refused(
         "[chains.ingest]",
         "[chain.ingest]",
-        &["conf/relay.toml:4:2: chain: unknown key, did you mean `chains`?; allowed: server, plugins, chains, routes"],
+        &[
+            "conf/relay.toml:4:2: chain: unknown key, did you mean `chains`?; allowed: server, plugins, tenants, chains, routes",
+        ],
     );
 }
 
@@ -356,6 +359,53 @@ fn a_plugin_that_is_missing_or_no_component_is_told_where_it_was_looked_for() {
     }
     std::fs::write(&file, component).unwrap();
     assert_eq!(checked(&with_file(file.to_str().unwrap())), Ok(()));
+}
+
+#[test]
+fn a_tenants_plugin_files_have_to_be_signed_by_whom_it_trusts() {
+    let [ours, theirs] = [1, 2].map(|n| SecretKey::from_bytes(&[n; 32]));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.wasm");
+    let component = sandbar_plugins::by_name("noop").unwrap().component;
+    let text = format!(
+        "workers = 2\n[plugins.mine]\nfile = \"{}\"\n[tenants.default]\nsigned_by = [\"{}\"]\n",
+        file.display(),
+        ours.public()
+    );
+    let text = FINE.replace("workers = 2\n", &text).replace("\"nack-generator\"", "\"mine\"");
+    let both = ours.sign(&theirs.sign(component).unwrap()).unwrap();
+    std::fs::write(&file, &both).unwrap();
+    assert_eq!(checked(&text), Ok(()), "and embedded plugins are the program's");
+    let mut changed = both.clone();
+    changed[100] ^= 1;
+    let nobody = "is signed by nobody, and the tenant default takes only what is signed by ".to_owned();
+    let others = format!("is signed by {}, and the tenant default takes only", theirs.public());
+    let forged = format!("is refused: the signature by {} is not one of this component", theirs.public());
+    for (bytes, expected) in
+        [(component.to_vec(), nobody), (theirs.sign(component).unwrap(), others), (changed, forged)]
+    {
+        std::fs::write(&file, bytes).unwrap();
+        let error = checked(&text).unwrap_err();
+        assert!(error.contains(&expected), "{error}");
+    }
+    std::fs::write(&file, component).unwrap();
+    assert_eq!(checked(&text.replace("signed_by = ", "# ")), Ok(()), "who asks for no signature needs none");
+}
+
+#[test]
+fn where_tenants_are_declared_no_other_ones_are_and_their_keys_are_keys() {
+    let with = |tenants: &str| told(&FINE.replace("workers = 2\n", &format!("workers = 2\n{tenants}")));
+    assert_eq!(with("[tenants.acme]\n").len(), 1);
+    assert!(with("[tenants.acme]\n")[0].contains("\"default\" is no tenant"), "{:?}", with("[tenants.acme]\n"));
+    for (wrong, says) in [
+        ("signed_by = []", "no key is listed"),
+        ("signed_by = [\"ed25519:12\"]", "is not a public key"),
+        ("signed_by = 7", "a list"),
+        ("sign_by = []", "sign_by"),
+    ] {
+        let told = with(&format!("[tenants.default]\n{wrong}\n"));
+        assert!(told.len() == 1 && told[0].contains(says), "{told:?}");
+    }
 }
 
 #[test]

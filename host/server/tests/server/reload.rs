@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sandbar::config::{Config, Member};
+use sandbar::config::{Config, Member, Tenant};
 use sandbar::relay::{RelayEvent, ReloadError};
+use sandbar_host::SecretKey;
 
 use crate::support::*;
 
@@ -100,6 +101,30 @@ fn a_plugin_file_that_changes_is_taken_into_all_chains_and_a_bad_one_is_not() {
     let expected = "the changed plugin mine: leg camera/viewer: the plugin report-sender refuses its configuration";
     assert!(refusal.starts_with(expected), "{refusal}");
     assert_eq!(scene.plugins(&publisher()), ["noop", "report-receiver"], "all legs or none");
+    scene.media_flows();
+}
+
+#[test]
+fn a_changed_file_that_its_tenant_does_not_trust_is_refused_and_a_signed_one_taken() {
+    let mut scene = Scene::new();
+    let key = SecretKey::from_bytes(&[7; 32]);
+    scene.write(&key.sign(component("noop")).unwrap());
+    scene.running.event(|event| matches!(event, RelayEvent::Swapped { .. }).then_some(()));
+    let mut config = scene.config();
+    config.tenants.insert("default".into(), Tenant { signed_by: vec![key.public()] });
+    scene.running.relay.reload(config.clone()).unwrap();
+    scene.write(component("packet-counter"));
+    let refusal = scene.refusal();
+    assert!(refusal.contains("is signed by nobody, and the tenant default takes only"), "{refusal}");
+    assert_eq!(scene.plugins(&publisher()), ["noop", "report-receiver"]);
+    scene.media_flows();
+    scene.write(&key.sign(component("packet-counter")).unwrap());
+    scene.running.event(|event| matches!(event, RelayEvent::Swapped { .. }).then_some(()));
+    assert_eq!(scene.plugins(&publisher()), ["packet-counter", "report-receiver"]);
+    // Trust can be withdrawn, but not under what runs.
+    config.tenants.insert("default".into(), Tenant { signed_by: vec![SecretKey::from_bytes(&[8; 32]).public()] });
+    let error = scene.running.relay.reload(config).unwrap_err().to_string();
+    assert!(error.starts_with("routes[0].tenant: the plugin mine from "), "{error}");
     scene.media_flows();
 }
 

@@ -9,6 +9,7 @@ mod program;
 mod project;
 mod readme;
 mod replay;
+mod signing;
 /// What `plugin new` begins a project with, and its test.
 #[path = "../../template/plugin/src/lib.rs"]
 mod template;
