@@ -46,6 +46,9 @@ pub enum SignatureError {
     /// Of a version that this host does not know.
     #[error("a signature of version {0}; this host knows version 1")]
     Version(u8),
+    /// It would not be found again: the bytes are not laid out in sections, as a component is.
+    #[error("this is no component: it is not laid out in sections")]
+    NoComponent,
     /// More than are looked at.
     #[error("the component has more than {MAX_SIGNATURES} signatures")]
     TooMany,
@@ -123,7 +126,10 @@ impl SecretKey {
         signed.push(1);
         signed.extend_from_slice(self.public().as_bytes());
         signed.extend_from_slice(&self.0.sign(&message(body)).to_bytes());
-        Ok(signed)
+        match first_signature(&signed) {
+            Some(first) if first == body.len() => Ok(signed),
+            _ => Err(SignatureError::NoComponent),
+        }
     }
 }
 
@@ -258,7 +264,7 @@ mod tests {
     #[test]
     fn a_byte_that_is_changed_anywhere_is_found() {
         let signed = key(1).sign(COMPONENT).unwrap();
-        for at in 8..signed.len() {
+        for at in 0..signed.len() {
             for bit in 0..8 {
                 let mut changed = signed.clone();
                 changed[at] ^= 1 << bit;
@@ -267,6 +273,13 @@ mod tests {
         }
         for cut in COMPONENT.len() + 1..signed.len() {
             assert_ne!(signers(&signed[..cut]), Ok(vec![key(1).public()]));
+        }
+    }
+
+    #[test]
+    fn what_is_no_component_is_not_signed() {
+        for bytes in [&b""[..], b"\0asm", b"#!/bin/sh\n", &COMPONENT[..COMPONENT.len() - 1]] {
+            assert_eq!(key(1).sign(bytes), Err(SignatureError::NoComponent), "{}", bytes.escape_ascii());
         }
     }
 

@@ -1,7 +1,9 @@
 //! Parsers of the host library.
 
 use bytes::Bytes;
-use sandbar_host::{Kind, Packet, RtcpMode, RtcpPacket, RtpPacket, StreamInfo, fuzzing, header_len};
+use sandbar_host::{
+    Kind, Packet, RtcpMode, RtcpPacket, RtpPacket, SecretKey, StreamInfo, fuzzing, header_len, signers,
+};
 use sandbar_sdk::{Header, RtcpParts};
 
 use crate::input::{Input, Seed};
@@ -196,6 +198,28 @@ pub(crate) fn survey(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// Where a byte is changed and how, and a file.
+pub(crate) fn signature(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (at, change) = (usize::from(input.word()), input.byte().max(1));
+    let key = SecretKey::from_bytes(&[7; 32]);
+    let mut signed = match key.sign(input.rest()) {
+        Ok(signed) => signed,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    assert!(signers(&signed).is_ok_and(|by| by.contains(&key.public())), "what was signed is not found");
+    let at = at % signed.len();
+    signed[at] ^= change;
+    assert!(!signers(&signed).is_ok_and(|by| by.contains(&key.public())), "byte {at} was changed by {change:#x}");
+}
+
+pub(crate) fn signature_seeds() -> Vec<Vec<u8>> {
+    let other = SecretKey::from_bytes(&[9; 32]);
+    let files = survey_seeds().into_iter();
+    let signed = files.clone().filter_map(|file| other.sign(&file).ok());
+    files.chain(signed).map(|file| [&[0, 40, 1][..], &file].concat()).collect()
 }
 
 pub(crate) fn survey_seeds() -> Vec<Vec<u8>> {

@@ -54,6 +54,7 @@ targets! {
     rtcp: host, rtcp_seeds, 2, "the RTCP of a tick: checked and merged into datagrams";
     frames: host, frames_seeds, 1, "frames that a guest hands on";
     survey: host, survey_seeds, 1, "a file that may be a plugin";
+    signature: host, signature_seeds, 8, "a file that is signed, and changed after that";
     header: sdk, header_seeds, 1, "an RTP header in the SDK, beside the crate rtp";
     edit: sdk, edit_seeds, 1, "changes of a header";
     rtcp_parts: sdk, rtcp_parts_seeds, 1, "a compound and its reports in the SDK, beside the crate rtcp";
