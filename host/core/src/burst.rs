@@ -37,8 +37,10 @@ pub(crate) struct Slot {
 pub(crate) enum State {
     /// On its way, or at its end.
     Going,
-    /// Before a member that has to be called with it, or to be seated first.
+    /// Before a member that has to be called with it.
     Stopped,
+    /// Before a member that has to be seated first.
+    Unseated,
     /// Shown to a transform of the current step, which has not handed it on yet.
     Waiting,
     /// Taken out by a transform of the current step, which holds it.
@@ -69,7 +71,11 @@ impl Slot {
 
     /// Whether the packet waits for this member to be called.
     pub(crate) fn stopped_at(&self, direction: Direction, member: u16) -> bool {
-        self.state == State::Stopped && self.member(direction) == member
+        self.stopped() && self.member(direction) == member
+    }
+
+    fn stopped(&self) -> bool {
+        matches!(self.state, State::Stopped | State::Unseated)
     }
 
     /// The member that it is before.
@@ -129,8 +135,10 @@ fn hop<'a>(
 enum Passed {
     /// Past all members.
     All,
-    /// Up to one that has to be called with it, or to be seated first.
+    /// Up to one that has to be called with it.
     Stopped,
+    /// Up to one that has to be seated first.
+    Unseated,
     /// Past one whose batch is full now.
     Full(InstanceId),
 }
@@ -152,7 +160,8 @@ impl Audience<'_> {
             Action::Observe(view) => Some(view),
             Action::Pass if hop.history => None,
             Action::Pass => return Passed::All,
-            Action::Transform(_) | Action::Closed | Action::Revive => return Passed::Stopped,
+            Action::Transform(_) | Action::Closed => return Passed::Stopped,
+            Action::Revive => return Passed::Unseated,
         };
         let Some(instance) = self.instances.get_mut(hop.instance) else { return Passed::All };
         if hop.history {
@@ -290,11 +299,15 @@ impl Shard {
                             *state = State::Stopped;
                             break;
                         }
+                        Passed::Unseated => {
+                            *state = State::Unseated;
+                            break;
+                        }
                         Passed::Full(instance) => self.flush(now, instance),
                     }
                 }
             }
-            if slot.state == State::Stopped {
+            if slot.stopped() {
                 let member = slot.member(direction);
                 nearest = Some(nearest.map_or(member, |nearest: u16| match direction {
                     Direction::Read => nearest.min(member),
@@ -327,7 +340,7 @@ impl Shard {
                 let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
                 let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
                 let passed = audience.show(now, hop, sight);
-                if let Passed::Stopped = passed {
+                if let Passed::Stopped | Passed::Unseated = passed {
                     *next = before(direction, member);
                     return passed;
                 }
@@ -344,7 +357,7 @@ impl Shard {
             let member = ahead(direction, *next);
             let Some(hop) = session.hop(direction, usize::from(member), packet) else { return Passed::All };
             let passed = audience.show(now, hop, sight);
-            if let Passed::Stopped = passed {
+            if let Passed::Stopped | Passed::Unseated = passed {
                 return passed;
             }
             *next = behind(direction, member);
@@ -362,11 +375,7 @@ impl Shard {
     /// Calls a member with all packets that wait for it.
     fn step(&mut self, now: Instant, direction: Direction, member: u16, slots: &mut Vec<Slot>) {
         // Seating a member calls into its instance, which must not have packets of this step yet: hence first.
-        let revives = |shard: &mut Self, slot: &Slot| {
-            slot.stopped_at(direction, member)
-                && shard.hop(direction, member, slot).is_some_and(|hop| hop.action == Action::Revive)
-        };
-        if slots.iter().any(|slot| revives(self, slot)) {
+        if slots.iter().any(|slot| slot.state == State::Unseated && slot.stopped_at(direction, member)) {
             self.revive_all(now, direction, member, slots);
         }
         let mut called: SmallVec<[InstanceId; 4]> = SmallVec::new();
@@ -410,6 +419,8 @@ impl Shard {
                 }
                 // It was seated just now, and need not be called with this packet after all.
                 Action::Pass | Action::Observe(_) => slot.state = State::Going,
+                // It has lost its instance since the packet stopped before it: the next round seats it first.
+                Action::Revive if slot.state == State::Stopped => slot.state = State::Unseated,
                 Action::Revive => slot.pass(direction, member),
             }
         }

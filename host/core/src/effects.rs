@@ -118,9 +118,8 @@ impl Shard {
             Some(_) => batch.tokens.iter().map(|token| token.slot).min().unwrap_or(0),
             None => 0,
         };
-        let now = self.instances[id].guest().call.now;
         let mut packets = effects.packets.drain(..);
-        let mut holds = effects.holds.drain(..);
+        let mut holds = std::mem::take(&mut effects.holds).into_iter();
         for out in effects.out.drain(..) {
             match out {
                 Out::Handed { token, start, end } => {
@@ -143,6 +142,7 @@ impl Shard {
                 }
                 Out::Hold => {
                     let Some(hold) = holds.next() else { break };
+                    let now = self.instances[id].guest().call.now;
                     self.apply_hold(now, id, hold, batch, step.as_deref_mut(), anchor);
                 }
                 Out::Rtcp { seat } => {
@@ -151,7 +151,7 @@ impl Shard {
                 }
             }
         }
-        drop((packets, holds));
+        drop(packets);
         for (scope, at) in effects.wakes.drain(..) {
             let alarm = match scope {
                 Scope::Session(seat) => Alarm::Session(id, seat),

@@ -338,3 +338,30 @@ fn a_session_that_is_flooded_uses_up_nothing_of_what_others_in_its_instance_have
     assert_eq!((heard("flood"), heard("quiet")), (5, 1));
     assert_eq!(faults(&crowd.world), []);
 }
+
+#[test]
+fn a_packet_that_stands_before_a_plugin_when_its_instance_ends_is_still_shown_to_it() {
+    // The one's packet ends the instance while the other's, past a plugin that only watches, waits for it.
+    let guard = guard(json!({ "ssrc": 100 }), FaultPolicy::Bypass).isolated(Isolation::Tenant);
+    let watching = member(guests::PUPPET, json!({ "access": "observe" })).isolated(Isolation::Session);
+    let mut world = World::new(1);
+    let chains = [vec![guard.clone()], vec![watching, guard]];
+    let mut sources = [100, 101].map(Source::video);
+    let peers = chains.map(|chain| world.open(SessionSpec { tenant: TenantId(1), ..session(chain) }));
+    for (peer, source) in peers.iter().zip(&sources) {
+        world.bind_remote(*peer, source.info());
+    }
+    let burst: Vec<_> = peers
+        .iter()
+        .zip(&mut sources)
+        .map(|(peer, source)| sandbar_host::Datagram {
+            session: world.peer(*peer).session,
+            kind: sandbar_host::Kind::Rtp,
+            bytes: source.packet(),
+        })
+        .collect();
+    world.with(peers[0], |shard, now, _| shard.read(now, burst));
+    assert_eq!(faults(&world).len(), 1);
+    assert_eq!(world.control(peers[1], 1, "seen"), "1");
+    assert_eq!(heard(&world, peers[1], &sources[1]), Verdict::perfect(1));
+}
