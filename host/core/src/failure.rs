@@ -11,13 +11,14 @@ use crate::frame;
 use crate::guest::Guest;
 use crate::hold::Held;
 use crate::hops::Action;
+use crate::imports::split_mix;
 use crate::instance::Instance;
 use crate::seating::{Before, Failed, Prepared};
 use crate::session::{Direction, InstanceId, MemberState, Owner, SessionId};
 use crate::shard::{Alarm, Shard};
 use crate::time::Instant;
 
-/// The pause before the first restart; it doubles with each fault.
+/// The longest pause before the first restart; it doubles with each fault.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -233,6 +234,8 @@ impl Shard {
         };
         member.state = state;
         let pause = FIRST_PAUSE.saturating_mul(1 << (member.failures - 1).min(16)).min(LONGEST_PAUSE);
+        // Up to a quarter less, so that sessions that failed together do not start together for ever.
+        let pause = pause - pause / 4 * (split_mix(&mut session.random) % 256) as u32 / 256;
         if state == MemberState::Restarting {
             self.wheel.insert(now + pause, Alarm::Restart(owner.session, owner.member));
         }

@@ -257,6 +257,8 @@ pub(crate) struct Session {
     /// RTCP that waits for the end of the tick.
     pub(crate) rtcp_out: Vec<Bytes>,
     pub(crate) counts: SessionCounts,
+    /// State of the host's own random numbers for this session.
+    pub(crate) random: u64,
     /// When it was last told that its peer sends what cannot be read.
     pub(crate) told_malformed: Option<Instant>,
     /// What members of the chain and the application have set for all members to read.

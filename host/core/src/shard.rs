@@ -255,6 +255,7 @@ impl Shard {
             rtcp_out: Vec::new(),
             counts: SessionCounts::default(),
             told_malformed: None,
+            random: split_mix(&mut seed),
             values: Values::default(),
         });
         for (index, member) in spec.chain.members.into_iter().enumerate() {
