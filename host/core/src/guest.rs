@@ -39,7 +39,7 @@ pub(crate) struct Seat {
     pub(crate) used: Used,
     pub(crate) held: Held,
     /// While it takes over from a predecessor.
-    pub(crate) inheritance: Option<Inheritance>,
+    pub(crate) inheritance: Option<Box<Inheritance>>,
 }
 
 /// A counter's or a gauge's value.

@@ -270,14 +270,14 @@ impl Shard {
     }
 
     /// What the member at `index` holds, for a successor to ask for.
-    pub(crate) fn inheritance(&self, id: SessionId, index: usize) -> Option<Inheritance> {
+    pub(crate) fn inheritance(&self, id: SessionId, index: usize) -> Option<Box<Inheritance>> {
         let member = self.member_at(id, index).ok().filter(|member| member.running())?;
         let guest = self.instances.get(member.instance)?.guest();
         let held = &guest.seats.get(member.seat)?.held;
         let packets = held
             .iter()
             .filter_map(|(id, stream, output)| Some((id, guest.streams.get(stream)?.stream, output.clone())));
-        Some(Inheritance { packets: packets.collect(), claimed: Vec::new() })
+        Some(Box::new(Inheritance { packets: packets.collect(), claimed: Vec::new() }))
     }
 
     /// Gives a successor what its predecessor holds. What it did not ask for goes on.

@@ -305,7 +305,9 @@ impl Guest {
         let Some(seat) = self.seats.get_mut(bound.seat) else { return Vec::new() };
         match &mut seat.inheritance {
             Some(inheritance) => {
-                inheritance.claimed.push(bound.stream);
+                if !inheritance.claimed.contains(&bound.stream) {
+                    inheritance.claimed.push(bound.stream);
+                }
                 let of_stream = inheritance.packets.iter().filter(|(_, of, _)| *of == bound.stream);
                 of_stream.filter_map(|(id, _, output)| entry(*id, &output.packet)).collect()
             }

@@ -32,7 +32,7 @@ pub(crate) struct Prepared {
 #[derive(Default)]
 pub(crate) struct Before<'a> {
     pub(crate) state: Option<&'a [u8]>,
-    pub(crate) inheritance: Option<Inheritance>,
+    pub(crate) inheritance: Option<Box<Inheritance>>,
 }
 
 /// Why a member could not be seated.
