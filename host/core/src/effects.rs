@@ -4,7 +4,7 @@
 use crate::burst::{Slot, State, behind};
 use crate::event::Event;
 use crate::frame::FrameKind;
-use crate::guest::{Batch, Note, Out, Scope, Shown};
+use crate::guest::{Batch, Effects, Note, Out, Scope, Shown};
 use crate::hops::Action;
 use crate::packet::{Kind, Packet, RtpPacket};
 use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
@@ -102,9 +102,23 @@ impl Shard {
         }
     }
 
-    fn take_effects(&mut self, id: InstanceId, batch: &mut Batch, mut step: Option<&mut Step<'_>>) {
+    fn take_effects(&mut self, id: InstanceId, batch: &mut Batch, step: Option<&mut Step<'_>>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let mut effects = instance.take_effects();
+        let effects = instance.take_effects();
+        self.apply(id, effects, batch, step);
+    }
+
+    /// Lets what calls brought about take effect.
+    pub(crate) fn apply(
+        &mut self,
+        id: InstanceId,
+        mut effects: Box<Effects>,
+        batch: &mut Batch,
+        mut step: Option<&mut Step<'_>>,
+    ) {
+        if !self.instances.contains_key(id) {
+            return;
+        }
         if let Some(step) = &mut step {
             step.begin();
             for (packet, attributes, _) in batch.attributes.iter_mut().filter(|(.., changed)| *changed) {

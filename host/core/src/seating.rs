@@ -7,7 +7,7 @@ use crate::allowance::Used;
 use crate::binding::{Access, Binding};
 use crate::chain::{Isolation, MemberSpec};
 use crate::fault::Fault;
-use crate::guest::{Bound, Seat};
+use crate::guest::{Batch, Bound, Effects, Seat};
 use crate::history::History;
 use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
@@ -19,13 +19,15 @@ use crate::stream::StreamInfo;
 use crate::time::Instant;
 use crate::values::Changes;
 
-/// A member that is ready to take its place. What its calls brought about waits in its instance.
+/// A member that is ready to take its place, and what its calls have brought about: that waits until it has the place, also
+/// where it shares its predecessor's instance.
 pub(crate) struct Prepared {
     pub(crate) instance: InstanceId,
     pub(crate) seat: u32,
     pub(crate) streams: Vec<(StreamId, u32, Binding)>,
     rtcp: (Access, Access),
     shared: bool,
+    effects: Box<Effects>,
 }
 
 /// What a member's predecessor leaves it.
@@ -182,7 +184,8 @@ impl Shard {
             }
             Err(fault) => return Err(self.failed(now, instance, owner, fault)),
         };
-        let mut prepared = Prepared { instance, seat, streams: Vec::with_capacity(streams.len()), rtcp, shared };
+        let (bound, effects) = (Vec::with_capacity(streams.len()), Box::default());
+        let mut prepared = Prepared { instance, seat, streams: bound, rtcp, shared, effects };
         for stream in streams {
             match self.offer(now, instance, seat, stream, spec) {
                 Ok((handle, binding)) => prepared.streams.push((stream, handle, binding)),
@@ -192,6 +195,9 @@ impl Shard {
                 }
                 Err(Failed::Fault(fault)) => return Err(self.failed(now, instance, owner, fault)),
             }
+        }
+        if let Some(running) = self.instances.get_mut(instance) {
+            prepared.effects = running.take_effects();
         }
         Ok(prepared)
     }
@@ -267,7 +273,7 @@ impl Shard {
 
     /// Gives a prepared member its place, and lets what it brought about take effect.
     pub(crate) fn install(&mut self, now: Instant, id: SessionId, index: usize, prepared: Prepared) {
-        let Prepared { instance, seat, streams, rtcp, shared } = prepared;
+        let Prepared { instance, seat, streams, rtcp, shared, effects } = prepared;
         let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) else { return };
         member.state = MemberState::Running { shared };
         member.instance = instance;
@@ -283,7 +289,7 @@ impl Shard {
             self.install_stream(id, index, instance, stream, handle, binding);
         }
         self.take_changes(instance, seat);
-        self.absorb(instance);
+        self.apply(instance, effects, &mut Batch::default(), None);
     }
 
     fn install_stream(

@@ -83,6 +83,19 @@ fn a_predecessor_that_fails_to_close_is_gone_nonetheless() {
 }
 
 #[test]
+fn what_a_successor_emits_while_it_is_made_goes_out_once_it_has_the_place() {
+    for isolation in [sandbar_host::Isolation::Session, sandbar_host::Isolation::Tenant] {
+        let (mut world, peer) = listener([puppet(json!({})).isolated(isolation)], &Source::video(7));
+        let request = sandbar_tests::media::control::picture_loss(1, 7);
+        let hello = json!([{ "do": "emit-rtcp", "packets": request.to_vec() }, { "do": "log", "line": "hello" }]);
+        replace(&mut world, peer, puppet(json!({ "on_create": hello })).isolated(isolation));
+        assert_eq!(world.peer(peer).sent(sandbar_host::Kind::Rtcp).count(), 1, "{isolation:?}");
+        let said = |event: &sandbar_host::Event| event.to_string().ends_with(": hello");
+        assert_eq!(world.events.iter().filter(|(_, event)| said(event)).count(), 1);
+    }
+}
+
+#[test]
 fn the_history_stays_when_its_keeper_is_replaced() {
     let mut source = Source::video(7);
     let (mut world, peer) = listener([puppet(json!({ "history": 64, "packets": "drop" }))], &source);
