@@ -215,6 +215,13 @@ impl Stream {
     }
 }
 
+/// The header with another sequence number.
+fn with_number(header: &[u8], number: u16) -> Vec<u8> {
+    let Ok(mut header) = HeaderBuf::parse(header.to_vec()) else { return Vec::new() };
+    header.edit().set_sequence_number(number);
+    header.as_bytes().to_vec()
+}
+
 /// At the end: what cannot leave as it should leaves as it came, for the host lets it.
 fn let_go(cx: &mut Context, held: &Held) {
     let _ = cx.release(held.id, &held.header, &[]);
@@ -264,11 +271,7 @@ impl Pacer {
                 (Kind::Retransmission, Some(rtx)) => rtx.numbers.passed(number),
                 _ => number,
             };
-            let header = (renumbered != number).then(|| HeaderBuf::parse(held.header).ok()).flatten();
-            let header = header.map(|mut header| {
-                header.edit().set_sequence_number(renumbered);
-                header.as_bytes().to_vec()
-            });
+            let header = (renumbered != number).then(|| with_number(&held.header, renumbered));
             stream.held += 1;
             self.queue.push(Held {
                 id: held.id,
@@ -286,14 +289,7 @@ impl Pacer {
     }
 
     /// Holds a packet, unless the host will not; a retransmission whose number has changed leaves with that one.
-    fn hold(
-        &mut self,
-        cx: &mut Context,
-        at: usize,
-        kind: Kind,
-        packet: &mut RtpPacket<'_>,
-        changed: Option<u16>,
-    ) -> bool {
+    fn hold(&mut self, cx: &mut Context, at: usize, kind: Kind, packet: &RtpPacket<'_>, changed: Option<u16>) -> bool {
         while self.streams[at].held >= self.options.queue_packets as usize {
             cx.count("overflow", 1);
             if self.send(cx, None).is_err() {
@@ -305,13 +301,9 @@ impl Pacer {
             return false;
         };
         let (sequence_number, size, since) = (packet.header().sequence_number(), packet.size(), cx.now());
-        let header = changed.map(|changed| {
-            packet.header_mut().set_sequence_number(changed);
-            packet.header().as_bytes().to_vec()
-        });
+        let header = changed.map(|changed| with_number(packet.header().as_bytes(), changed)).unwrap_or_default();
         let stream = &mut self.streams[at];
         stream.held += 1;
-        let header = header.unwrap_or_default();
         self.queue.push(Held { id, stream: stream.id, kind, sequence_number, size, since, header });
         cx.count("held", 1);
         self.wake(cx, self.options.interval());

@@ -90,3 +90,61 @@ impl Queue {
         self.bytes as f64 * 8.0 / left.as_secs_f64()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(stream: u32, sequence_number: u16, millis: u64, kind: Kind) -> Held {
+        Held {
+            id: HeldId::new(sequence_number.into()),
+            stream: StreamId::new(stream),
+            kind,
+            sequence_number,
+            size: 1000,
+            since: Instant::from_millis(millis),
+            header: Vec::new(),
+        }
+    }
+
+    fn numbers(queue: &mut Queue) -> Vec<u16> {
+        std::iter::from_fn(|| queue.pop()).map(|held| held.sequence_number).collect()
+    }
+
+    #[test]
+    fn a_stream_is_taken_out_in_its_order_and_the_others_keep_theirs() {
+        let mut queue = Queue::default();
+        for n in 0..10 {
+            queue.push(held(u32::from(n % 3), n, 0, Kind::Media));
+        }
+        let taken: Vec<_> = queue.take(StreamId::new(1)).iter().map(|held| held.sequence_number).collect();
+        assert_eq!(taken, [1, 4, 7]);
+        assert_eq!((numbers(&mut queue), queue.bytes), (vec![0, 2, 3, 5, 6, 8, 9], 0));
+    }
+
+    #[test]
+    fn retransmissions_leave_first_and_all_in_the_order_in_which_they_were_held_whatever_order_they_are_heard_of() {
+        let mut queue = Queue::default();
+        let kinds = [Kind::Media, Kind::Retransmission, Kind::Repair];
+        for n in [3u16, 1, 2, 8, 5, 0, 7, 4, 6] {
+            queue.push(held(1, n, 0, kinds[usize::from(n % 3)]));
+        }
+        assert!(kinds.iter().all(|kind| queue.is_before(*kind)));
+        assert_eq!(numbers(&mut queue), [1, 4, 7, 0, 2, 3, 5, 6, 8]);
+        queue.push(held(1, 9, 0, Kind::Media));
+        assert_eq!(kinds.map(|kind| queue.is_before(kind)), [true, false, true]);
+    }
+
+    #[test]
+    fn the_longer_it_is_held_the_faster_it_has_to_go() {
+        let (longest, interval) = (Duration::from_secs(2), Duration::from_millis(5));
+        let mut queue = Queue::default();
+        assert_eq!(queue.pressure(Instant::ZERO, longest, interval), 0.0);
+        for n in 0..250 {
+            queue.push(held(1, n, 0, if n == 0 { Kind::Media } else { Kind::Retransmission }));
+        }
+        assert_eq!(queue.pressure(Instant::ZERO, longest, interval), 1e6);
+        assert_eq!(queue.pressure(Instant::from_millis(1_000), longest, interval), 2e6);
+        assert_eq!(queue.pressure(Instant::from_millis(9_000), longest, interval), 4e8);
+    }
+}
