@@ -135,10 +135,8 @@ fn hop<'a>(
 enum Passed {
     /// Past all members.
     All,
-    /// Up to one that has to be called with it.
-    Stopped,
-    /// Up to one that has to be seated first.
-    Unseated,
+    /// Up to one that has to be called with it, or to be seated first: the state says which.
+    Stopped(State),
     /// Past one whose batch is full now.
     Full(InstanceId),
 }
@@ -160,8 +158,8 @@ impl Audience<'_> {
             Action::Observe(view) => Some(view),
             Action::Pass if hop.history => None,
             Action::Pass => return Passed::All,
-            Action::Transform(_) | Action::Closed => return Passed::Stopped,
-            Action::Revive => return Passed::Unseated,
+            Action::Transform(_) | Action::Closed => return Passed::Stopped(State::Stopped),
+            Action::Revive => return Passed::Stopped(State::Unseated),
         };
         let Some(instance) = self.instances.get_mut(hop.instance) else { return Passed::All };
         if hop.history {
@@ -191,21 +189,15 @@ impl Shard {
         session.counts.read += 1;
         let direction = Direction::Read;
         let enter = |stream, next, packet| Slot::new(id, stream, direction, next, packet);
-        // What cannot be read is for no member to see.
-        let past_all = session.members.len() as u16;
         if kind == Kind::Rtcp {
             if let Err(error) = rtcp::check(&bytes) {
-                let packet = self.malformed(now, id, kind, bytes, &error);
-                return slots.extend(packet.map(|packet| enter(None, past_all, packet)));
+                return self.enter_malformed(now, id, kind, bytes, &error, slots);
             }
             return slots.push(enter(None, 0, Packet::Rtcp(RtcpPacket { time: now, ..RtcpPacket::plain(bytes) })));
         }
         let header = match packet::check(&bytes) {
             Ok(header) => header,
-            Err(error) => {
-                let packet = self.malformed(now, id, kind, bytes, &error);
-                return slots.extend(packet.map(|packet| enter(None, past_all, packet)));
-            }
+            Err(error) => return self.enter_malformed(now, id, kind, bytes, &error, slots),
         };
         let fixed = Fixed(&bytes);
         let stream = session.stream(direction, fixed.ssrc());
@@ -219,24 +211,26 @@ impl Shard {
         }
     }
 
-    /// Counts what a peer sent that cannot be read, and tells of it now and then. The answer is what goes on, if it may.
+    /// Counts what a peer sent that cannot be read, and tells of it now and then. If it may go on, it is for no member to see.
     #[cold]
-    fn malformed(
+    fn enter_malformed(
         &mut self,
         now: Instant,
         id: SessionId,
         kind: Kind,
         bytes: Bytes,
         error: &dyn std::fmt::Display,
-    ) -> Option<Packet> {
-        let session = self.sessions.get_mut(id)?;
+        slots: &mut Vec<Slot>,
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let past_all = session.members.len() as u16;
         let kept = session.malformed(kind, bytes);
+        slots.extend(kept.map(|packet| Slot::new(id, None, Direction::Read, past_all, packet)));
         if session.told_malformed.is_none_or(|told| now - told >= MALFORMED_PAUSE) {
             session.told_malformed = Some(now);
             let (session_name, message, count) = (session.name.clone(), error.to_string(), session.counts.malformed);
             self.tell(Event::Malformed { session: id, session_name, message, count });
         }
-        kept
     }
 
     /// Puts the packet that was lost in place of its retransmission (RFC 4588).
@@ -295,12 +289,8 @@ impl Shard {
                 loop {
                     match self.advance(now, direction, (*session, *stream, packet), next, &mut sight) {
                         Passed::All => break,
-                        Passed::Stopped => {
-                            *state = State::Stopped;
-                            break;
-                        }
-                        Passed::Unseated => {
-                            *state = State::Unseated;
+                        Passed::Stopped(before) => {
+                            *state = before;
                             break;
                         }
                         Passed::Full(instance) => self.flush(now, instance),
@@ -340,7 +330,7 @@ impl Shard {
                 let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
                 let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
                 let passed = audience.show(now, hop, sight);
-                if let Passed::Stopped | Passed::Unseated = passed {
+                if let Passed::Stopped(_) = passed {
                     *next = before(direction, member);
                     return passed;
                 }
@@ -357,7 +347,7 @@ impl Shard {
             let member = ahead(direction, *next);
             let Some(hop) = session.hop(direction, usize::from(member), packet) else { return Passed::All };
             let passed = audience.show(now, hop, sight);
-            if let Passed::Stopped | Passed::Unseated = passed {
+            if let Passed::Stopped(_) = passed {
                 return passed;
             }
             *next = behind(direction, member);

@@ -309,11 +309,12 @@ pub(crate) struct Effects {
     pub(crate) wakes: Vec<(Scope, Instant)>,
     /// Under the seat's number, 0 for the instance as a whole.
     pub(crate) notes: Vec<(u32, Note)>,
-    pub(crate) written: sink::Written,
+    /// Bytes for sinks, by seat.
+    pub(crate) written: Vec<(u32, bytes::Bytes)>,
     /// Seats that have set values of their sessions.
     pub(crate) changed: Vec<u32>,
     /// By all sessions together.
-    spent: Spent,
+    pub(crate) spent: Spent,
 }
 
 impl Effects {
@@ -325,7 +326,7 @@ impl Effects {
         self.holds.clear();
         self.wakes.clear();
         self.notes.clear();
-        self.written.reset();
+        self.written.clear();
         self.changed.clear();
         self.spent = Spent::default();
     }
@@ -555,13 +556,6 @@ impl Guest {
     pub(crate) fn may_speak(&mut self, seat: u32) -> bool {
         let (now, limits) = (self.call.now, self.limits);
         self.used(seat).speak(now, &limits)
-    }
-
-    /// Whether the session may write so many bytes to its sink.
-    pub(crate) fn may_sink(&mut self, seat: u32, bytes: usize) -> bool {
-        let Call { turn, now, effects, .. } = &mut self.call;
-        let seat = self.seats.get_mut(seat);
-        seat.is_some_and(|seat| seat.used.sink((*turn, *now), &mut effects.spent, bytes, &self.limits))
     }
 
     /// Bytes of linear memory.

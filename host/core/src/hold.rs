@@ -164,6 +164,12 @@ impl Output {
             End::Wire => Direction::Write,
         }
     }
+
+    /// The packet as it goes on behind the member at `index`.
+    fn behind(self, index: usize) -> Slot {
+        let direction = self.direction();
+        Slot::new(self.session, self.stream, direction, behind(direction, index as u16), self.packet)
+    }
 }
 
 impl Shard {
@@ -178,10 +184,7 @@ impl Shard {
         anchor: u32,
     ) {
         let (Hold::Keep { seat, .. } | Hold::Release { seat, .. } | Hold::Discard { seat, .. }) = hold;
-        let Some(seated) = self.instances.get_mut(id).and_then(|instance| instance.guest_mut().seats.get_mut(seat))
-        else {
-            return;
-        };
+        let Some(seated) = self.seat_mut(id, seat) else { return };
         let owner = seated.owner;
         match hold {
             Hold::Keep { token, id, .. } => {
@@ -220,9 +223,7 @@ impl Shard {
             return;
         };
         let direction = output.direction();
-        let Output { session, stream, packet, .. } = output;
-        let slot = Slot::new(session, stream, direction, behind(direction, index as u16), packet);
-        self.leave(direction, index, slot, step, anchor);
+        self.leave(direction, index, output.behind(index), step, anchor);
     }
 
     fn count_dropped(&mut self, owner: Owner, packets: usize) {
@@ -235,8 +236,7 @@ impl Shard {
 
     /// Lets everything go on that a seat still holds, or what it holds of one stream, in order.
     pub(crate) fn release_held(&mut self, id: InstanceId, seat: u32, stream: Option<u32>) {
-        let seat = self.instances.get_mut(id).and_then(|instance| instance.guest_mut().seats.get_mut(seat));
-        let Some(seat) = seat else { return };
+        let Some(seat) = self.seat_mut(id, seat) else { return };
         let (owner, outputs) = (seat.owner, seat.held.take(|of| stream.is_none_or(|stream| of == stream)));
         for output in outputs {
             self.go_on(owner, output, None, 0);
@@ -255,12 +255,8 @@ impl Shard {
         }
         let mut first = Vec::new();
         for output in outputs {
-            let direction = output.direction();
             match &step {
-                Some(step) if step.is_at(direction, index) => {
-                    let Output { session, stream, packet, .. } = output;
-                    first.push(Slot::new(session, stream, direction, behind(direction, index as u16), packet));
-                }
+                Some(step) if step.is_at(output.direction(), index) => first.push(output.behind(index)),
                 _ => self.go_on(owner, output, None, 0),
             }
         }
@@ -282,36 +278,27 @@ impl Shard {
 
     /// Gives a successor what its predecessor holds. What it did not ask for goes on.
     pub(crate) fn hand_over_held(&mut self, id: SessionId, index: usize, prepared: &Prepared) {
-        let claimed = self
-            .instances
-            .get_mut(prepared.instance)
-            .and_then(|instance| instance.guest_mut().seats.get_mut(prepared.seat)?.inheritance.take())
-            .map(|inheritance| inheritance.claimed)
-            .unwrap_or_default();
+        let told = self.seat_mut(prepared.instance, prepared.seat).and_then(|seat| seat.inheritance.take());
+        let claimed = told.map(|inheritance| inheritance.claimed).unwrap_or_default();
         let Ok(old) = self.member_at(id, index) else { return };
-        let (from, old_seat, running) = (old.instance, old.seat, old.running());
-        let Some(instance) = self.instances.get_mut(from).filter(|_| running) else { return };
-        let guest = instance.guest_mut();
-        let streams: Vec<(u32, StreamId)> =
-            guest.streams.iter().map(|(handle, bound)| (handle, bound.stream)).collect();
-        let Some(seat) = guest.seats.get_mut(old_seat) else { return };
-        let mut held = std::mem::take(&mut seat.held);
-        let owner = seat.owner;
-        let stream = |handle| streams.iter().find(|(known, _)| *known == handle).map(|(_, stream)| *stream);
-        let unclaimed = held.take(|handle| stream(handle).is_none_or(|stream| !claimed.contains(&stream)));
-        for output in unclaimed {
+        if !old.running() {
+            return;
+        }
+        let (from, old_seat) = (old.instance, old.seat);
+        // The predecessor's handles of the streams that were asked for, and the successor's.
+        let mut handles: Vec<(u32, u32)> = Vec::new();
+        for (stream, handle, _) in prepared.streams.iter().filter(|(stream, ..)| claimed.contains(stream)) {
+            let hop = self.streams.get(*stream).and_then(|stream| stream.hops.get(index));
+            handles.extend(hop.map(|hop| (hop.handle, *handle)));
+        }
+        let new_handle = |old| handles.iter().find(|(known, _)| *known == old).map(|(_, new)| *new);
+        let Some(seat) = self.seat_mut(from, old_seat) else { return };
+        let (owner, mut held) = (seat.owner, std::mem::take(&mut seat.held));
+        for output in held.take(|stream| new_handle(stream).is_none()) {
             self.go_on(owner, output, None, 0);
         }
-        let held = held.moved(|handle| {
-            let stream = stream(handle)?;
-            prepared.streams.iter().find(|(known, ..)| *known == stream).map(|(_, handle, _)| *handle)
-        });
-        let seat = self
-            .instances
-            .get_mut(prepared.instance)
-            .and_then(|instance| instance.guest_mut().seats.get_mut(prepared.seat));
-        if let Some(seat) = seat {
-            seat.held = held;
+        if let Some(seat) = self.seat_mut(prepared.instance, prepared.seat) {
+            seat.held = held.moved(new_handle);
         }
     }
 }

@@ -103,16 +103,22 @@ fn check_header(bound: &Bound, header: &[u8]) -> Result<(), emit_error::Error> {
     }
 }
 
+/// Whether a plugin may set an attribute under this key, on a packet or of the session.
+fn check_key(key: &str) -> Result<(), attributes::Error> {
+    if key.starts_with("sandbar.") {
+        return Err(attributes::Error::Denied);
+    }
+    if key.len() > MAX_KEY { Err(attributes::Error::Quota) } else { Ok(()) }
+}
+
 /// Adds what a plugin puts on a packet of its own, or on one that it lets go.
 fn add_attributes(to: &mut Attributes, added: Vec<types::Attribute>) -> Result<(), emit_error::Error> {
     use emit_error::Error;
     for attribute in added {
-        if attribute.key.starts_with("sandbar.") {
-            return Err(Error::Denied);
-        }
-        if attribute.key.len() > MAX_KEY {
-            return Err(Error::Quota);
-        }
+        check_key(&attribute.key).map_err(|error| match error {
+            attributes::Error::Denied => Error::Denied,
+            attributes::Error::Unknown | attributes::Error::Quota => Error::Quota,
+        })?;
         let value = Some(attribute.value.into());
         to.set(&attribute.key, value).map_err(|error| Error::Other(error.to_string()))?;
     }
@@ -379,11 +385,11 @@ impl attributes::Host for Guest {
         if !self.call.processing || packet >= self.batch.count {
             return Ok(Err(Error::Unknown));
         }
-        if self.batch.token(packet).is_none() || key.starts_with("sandbar.") {
+        if self.batch.token(packet).is_none() {
             return Ok(Err(Error::Denied));
         }
-        if key.len() > MAX_KEY {
-            return Ok(Err(Error::Quota));
+        if let Err(error) = check_key(&key) {
+            return Ok(Err(error));
         }
         let list = &mut self.batch.attributes;
         let at = list.iter().position(|(known, ..)| *known == packet).unwrap_or_else(|| {
@@ -408,11 +414,8 @@ impl attributes::Host for Guest {
     ) -> wasmtime::Result<Result<(), attributes::Error>> {
         use attributes::Error;
         let Some(seat) = self.seats.get_mut(session) else { return Ok(Err(Error::Unknown)) };
-        if key.starts_with("sandbar.") {
-            return Ok(Err(Error::Denied));
-        }
-        if key.len() > MAX_KEY {
-            return Ok(Err(Error::Quota));
+        if let Err(error) = check_key(&key) {
+            return Ok(Err(error));
         }
         let first = seat.changes.is_empty();
         let set = seat.changes.set(&seat.values, Some(seat.owner.member), &key, value.map(Into::into));

@@ -37,9 +37,18 @@ impl Digest {
     }
 }
 
-impl std::fmt::Display for Digest {
+/// Bytes as hexadecimal digits.
+pub(crate) struct Hex<'a>(pub(crate) &'a [u8]);
+
+impl std::fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Hex(&self.0).fmt(f)
     }
 }
 
@@ -258,7 +267,8 @@ pub(crate) const QUARANTINE: u32 = 20;
 
 impl Plugin {
     /// Compiles a component, or takes its code from the cache, and asks it for its description. Refuses what is not a
-    /// component of this contract, what has a wrong signature and what wants more than `granted`. Takes time: not for a thread that carries media.
+    /// component of this contract, what has a wrong signature and what wants more than `granted`. Takes time: not for a
+    /// thread that carries media.
     pub fn load(engine: &Engine, component: &[u8], granted: &Grants) -> Result<Self, LoadError> {
         let limits = engine.0.config.compile;
         let bounded = |what, have: usize, limit: usize| {

@@ -461,6 +461,11 @@ impl Shard {
         self.set_hops(id, index, |_| Action::Pass);
     }
 
+    /// A session's interceptor in an instance.
+    pub(crate) fn seat_mut(&mut self, id: InstanceId, seat: u32) -> Option<&mut Seat> {
+        self.instances.get_mut(id)?.guest_mut().seats.get_mut(seat)
+    }
+
     pub(crate) fn drop_if_empty(&mut self, id: InstanceId) {
         if self.instances.get(id).is_some_and(|instance| instance.guest().seats.len() == 0) {
             self.instances.remove(id);

@@ -10,6 +10,8 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::Serialize;
 use sha2::Digest as _;
 
+use crate::plugin::Hex;
+
 /// What is signed, before the digest of the component: a signature means nothing elsewhere.
 const PURPOSE: &[u8] = b"sandbar plugin 1\0";
 const SECTION: &[u8] = b"sandbar:signature";
@@ -71,8 +73,7 @@ impl PublicKey {
 
 impl std::fmt::Display for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{PREFIX}{}", Hex(&self.0))
     }
 }
 
@@ -111,7 +112,7 @@ impl SecretKey {
 
     /// The key as text, for the file that it is kept in.
     pub fn to_text(&self) -> String {
-        self.0.to_bytes().iter().fold(PREFIX.to_owned(), |text, byte| text + &format!("{byte:02x}"))
+        format!("{PREFIX}{}", Hex(&self.0.to_bytes()))
     }
 
     /// The component with this key's signature behind those that it has. One by the same key is not added again.
@@ -170,16 +171,16 @@ pub fn signers(component: &[u8]) -> Result<Vec<PublicKey>, SignatureError> {
     }
     let message = message(body);
     let mut signers = Vec::new();
-    for section in signatures.chunks(WHOLE) {
+    for section in signatures {
         let (version, rest) = (section[WHOLE - PAYLOAD], &section[WHOLE - PAYLOAD + 1..]);
         if version != 1 {
             return Err(SignatureError::Version(version));
         }
-        let Some((key, signature)) = rest.split_first_chunk().and_then(|(key, rest)| Some((key, rest.first_chunk()?)))
-        else {
+        let (key, signature) = rest.split_at(32);
+        let (Ok(key), Ok(signature)) = (key.try_into(), signature.try_into()) else {
             return Err(SignatureError::Misplaced(body.len()));
         };
-        let key = PublicKey(*key);
+        let key = PublicKey(key);
         if !key.verifies(&message, signature) {
             return Err(SignatureError::Wrong(key));
         }
@@ -191,10 +192,10 @@ pub fn signers(component: &[u8]) -> Result<Vec<PublicKey>, SignatureError> {
 }
 
 /// The component without its signatures, and these: whole sections, from the first to the end.
-fn split(component: &[u8]) -> Result<(&[u8], &[u8]), SignatureError> {
+fn split(component: &[u8]) -> Result<(&[u8], &[[u8; WHOLE]]), SignatureError> {
     let Some(first) = first_signature(component) else { return Ok((component, &[])) };
     let (body, signatures) = component.split_at(first);
-    let (sections, rest) = signatures.as_chunks::<WHOLE>();
+    let (sections, rest) = signatures.as_chunks();
     let laid_out = |section: &[u8; WHOLE]| section[..3] == FRAME && section[3..].starts_with(SECTION);
     if !rest.is_empty() || !sections.iter().all(laid_out) {
         return Err(SignatureError::Misplaced(first));
@@ -202,7 +203,7 @@ fn split(component: &[u8]) -> Result<(&[u8], &[u8]), SignatureError> {
     if sections.len() > MAX_SIGNATURES {
         return Err(SignatureError::TooMany);
     }
-    Ok((body, signatures))
+    Ok((body, sections))
 }
 
 /// Where the first section named as signatures are begins, among the component's outermost sections. What is not laid out in

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::bindings::sink::Error;
-use crate::guest::Guest;
+use crate::guest::{Call, Guest};
 use crate::session::{InstanceId, SessionId};
 use crate::shard::Shard;
 
@@ -52,34 +52,22 @@ impl Outlet {
     }
 }
 
-/// What a call wrote, by seat.
-#[derive(Debug, Default)]
-pub(crate) struct Written {
-    writes: Vec<(u32, Bytes)>,
-}
-
-impl Written {
-    pub(crate) fn reset(&mut self) {
-        self.writes.clear();
-    }
-}
-
 impl Guest {
     /// Takes what a session's plugin writes, if it is within its bounds.
-    pub(crate) fn sink(&mut self, seat: u32, bytes: Vec<u8>) -> Result<(), Error> {
-        let outlet = &mut self.seats.get_mut(seat).ok_or(Error::Unknown)?.sink;
-        if outlet.to.is_none() {
-            outlet.counts.sink_refused += 1;
-            return Err(Error::Denied);
-        }
-        if !self.may_sink(seat, bytes.len().max(LEAST)) {
-            if let Some(seat) = self.seats.get_mut(seat) {
-                seat.sink.counts.sink_refused += 1;
-            }
-            return Err(Error::Quota);
-        }
-        self.call.effects.written.writes.push((seat, bytes.into()));
-        Ok(())
+    pub(crate) fn sink(&mut self, number: u32, bytes: Vec<u8>) -> Result<(), Error> {
+        let Call { turn, now, effects, .. } = &mut self.call;
+        let seat = self.seats.get_mut(number).ok_or(Error::Unknown)?;
+        let size = bytes.len().max(LEAST);
+        let taken = if seat.sink.to.is_none() {
+            Err(Error::Denied)
+        } else if !seat.used.sink((*turn, *now), &mut effects.spent, size, &self.limits) {
+            Err(Error::Quota)
+        } else {
+            effects.written.push((number, bytes.into()));
+            Ok(())
+        };
+        seat.sink.counts.sink_refused += u64::from(taken.is_err());
+        taken
     }
 }
 
@@ -111,13 +99,13 @@ impl SinkQueue {
 
 impl Shard {
     /// Takes what a call wrote.
-    pub(crate) fn keep(&mut self, id: InstanceId, written: &mut Written) {
-        if written.writes.is_empty() {
+    pub(crate) fn keep(&mut self, id: InstanceId, written: &mut Vec<(u32, Bytes)>) {
+        if written.is_empty() {
             return;
         }
         let Some(instance) = self.instances.get_mut(id) else { return };
         let seats = &mut instance.guest_mut().seats;
-        for (seat, bytes) in written.writes.drain(..) {
+        for (seat, bytes) in written.drain(..) {
             let Some(seat) = seats.get_mut(seat) else { continue };
             let (session, Some(sink), size) = (seat.owner.session, seat.sink.to, bytes.len() as u64) else { continue };
             let counts = &mut seat.sink.counts;

@@ -81,27 +81,26 @@ pub struct HeldPacket {
     pub repaired: bool,
 }
 
+/// A session.
+struct Open {
+    info: SessionInfo,
+    /// What has been warned of.
+    warned: RefCell<Vec<&'static str>>,
+}
+
 /// The host, as the session sees it whose method is called.
 pub struct Context {
     /// Of all sessions of the instance, by slot; a free slot keeps what it had.
-    sessions: Vec<SessionInfo>,
+    sessions: Vec<Open>,
     slot: usize,
     now: Cell<Option<Instant>>,
-    /// By slot, what has been warned of.
-    warned: RefCell<Vec<(usize, &'static str)>>,
     /// Frames to hand on.
     pub(crate) burst: Burst,
 }
 
 impl Context {
     pub(crate) const fn new() -> Self {
-        Context {
-            sessions: Vec::new(),
-            slot: 0,
-            now: Cell::new(None),
-            warned: RefCell::new(Vec::new()),
-            burst: Burst::new(),
-        }
+        Context { sessions: Vec::new(), slot: 0, now: Cell::new(None), burst: Burst::new() }
     }
 
     /// A call of the host's begins.
@@ -118,11 +117,11 @@ impl Context {
 
     /// Puts a session into a slot: one of those in use so far, or the one after them.
     pub(crate) fn open(&mut self, slot: usize, info: SessionInfo) {
+        let open = Open { info, warned: RefCell::default() };
         match self.sessions.get_mut(slot) {
-            Some(place) => *place = info,
-            None => self.sessions.push(info),
+            Some(place) => *place = open,
+            None => self.sessions.push(open),
         }
-        self.warned.get_mut().retain(|(warned, _)| *warned != slot);
         self.enter(slot);
     }
 
@@ -144,7 +143,7 @@ impl Context {
     /// The session: its id, MTU, CNAME and SSRC for RTCP.
     #[inline]
     pub fn session(&self) -> &SessionInfo {
-        &self.sessions[self.slot]
+        &self.sessions[self.slot].info
     }
 
     /// The host's time at the start of this call; it stands still during it.
@@ -299,9 +298,9 @@ impl Context {
     /// Writes a warning to the host's log, once in the session for each `reason`: for what a peer may do again and again. A
     /// counter of that name says how often it does.
     pub fn warn_once(&self, reason: &'static str, message: &str) {
-        let mut warned = self.warned.borrow_mut();
-        if !warned.contains(&(self.slot, reason)) {
-            warned.push((self.slot, reason));
+        let mut warned = self.sessions[self.slot].warned.borrow_mut();
+        if !warned.contains(&reason) {
+            warned.push(reason);
             self.log(Level::Warn, message);
         }
     }
@@ -339,7 +338,9 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("session", &self.sessions.get(self.slot)).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("session", &self.sessions.get(self.slot).map(|open| &open.info))
+            .finish_non_exhaustive()
     }
 }
 

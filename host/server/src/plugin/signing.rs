@@ -1,7 +1,8 @@
 //! `sandbar plugin keygen`, `sign` and `verify`: who vouches for a plugin's file.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -75,9 +76,8 @@ pub(crate) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
 fn write_new(file: &Path, text: &str, secret: bool) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    #[cfg(unix)]
     if secret {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.mode(0o600);
     }
     let written = options.open(file).and_then(|mut file| writeln!(file, "{text}"));
     written.with_context(|| format!("{} is not written", file.display()))
@@ -103,15 +103,9 @@ fn replace(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut aside = tempfile::NamedTempFile::new_in(folder)?;
     aside.write_all(bytes)?;
-    #[cfg(unix)]
-    {
-        // As readable as what was there, or as files commonly are.
-        let mode = match fs::metadata(file) {
-            Ok(metadata) => metadata.permissions(),
-            Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
-        };
-        aside.as_file().set_permissions(mode)?;
-    }
+    // As readable as what was there, or as files commonly are.
+    let permissions = fs::metadata(file).map_or(Permissions::from_mode(0o644), |there| there.permissions());
+    aside.as_file().set_permissions(permissions)?;
     aside.persist(file).map(drop).map_err(|error| error.error)
 }
 
@@ -120,27 +114,25 @@ pub(crate) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let wanted: Vec<PublicKey> = args.key.iter().map(|key| public_key(key)).collect::<anyhow::Result<_>>()?;
     let component = facts::read(&args.plugin)?;
     let signed = signers(&component).with_context(|| args.plugin.display().to_string());
-    let by = signed.as_deref().unwrap_or_default();
-    let trusted = match wanted.as_slice() {
-        [] => !by.is_empty(),
-        wanted => by.iter().any(|signer| wanted.contains(signer)),
-    };
+    let verifies = |by: &[PublicKey]| by.iter().any(|signer| wanted.is_empty() || wanted.contains(signer));
     let mut out = std::io::stdout().lock();
     if args.json {
-        let error = signed.as_ref().err().map(|error| format!("{error:#}"));
-        writeln!(out, "{:#}", json!({ "signed_by": by, "verified": trusted, "error": error }))?;
-    } else {
-        for signer in signed.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))? {
-            writeln!(out, "signed by {signer}")?;
-        }
-        if by.is_empty() {
-            bail!("{} is not signed", args.plugin.display());
-        }
-        if !trusted {
-            bail!("{} is signed by none of these keys", args.plugin.display());
-        }
+        let (by, error) = match signed {
+            Ok(by) => (by, None),
+            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+        };
+        writeln!(out, "{:#}", json!({ "signed_by": by, "verified": verifies(&by), "error": error }))?;
+        return Ok(if verifies(&by) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    Ok(if trusted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let by = signed?;
+    for signer in &by {
+        writeln!(out, "signed by {signer}")?;
+    }
+    match verifies(&by) {
+        true => Ok(ExitCode::SUCCESS),
+        false if by.is_empty() => bail!("{} is not signed", args.plugin.display()),
+        false => bail!("{} is signed by none of these keys", args.plugin.display()),
+    }
 }
 
 /// A key as it is written, or from a file.

@@ -352,12 +352,10 @@ impl World {
 
     /// What the plugin leaves held when a stream ends, or everything does.
     pub(crate) fn release_held(&mut self, of: impl Fn(StreamId) -> bool) {
-        for (_, held) in self.held.extract_if(.., |_, held| of(held.stream)) {
-            let Held { stream, feed, .. } = held;
-            self.order += 1;
-            let Feed { bytes, attributes, repaired, .. } = feed;
-            let (stream, time, order) = (Some(stream), self.now, self.order);
-            self.emitted_rtp.push(Packet { bytes, attributes, repaired, stream, time, order });
+        let left: Vec<_> = self.held.extract_if(.., |_, held| of(held.stream)).collect();
+        for (_, Held { stream, feed, .. }) in left {
+            let packet = self.leaves(Some(stream), feed.bytes, feed.attributes, feed.repaired);
+            self.emitted_rtp.push(packet);
         }
     }
 
