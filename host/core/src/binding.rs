@@ -23,6 +23,8 @@ pub(crate) enum Access {
     Pass,
     /// See a copy, later.
     Observe(View),
+    /// Nothing, but the host puts this header extension on them, with values that the plugin supplies ahead.
+    Stamp(u8),
     /// Change, drop, reorder, delay and add.
     Transform(View),
 }
@@ -50,6 +52,7 @@ impl From<types::Binding> for Binding {
         let access = match said.access {
             types::Access::Pass => Access::Pass,
             types::Access::Observe(shown) => Access::Observe(view(shown)),
+            types::Access::Stamp(id) => Access::Stamp(id),
             types::Access::Transform(shown) => Access::Transform(view(shown)),
         };
         Self { access, history: said.history, unbound: said.unbound }

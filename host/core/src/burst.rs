@@ -139,6 +139,8 @@ enum Passed {
     Stopped(State),
     /// Past one whose batch is full now.
     Full(InstanceId),
+    /// Up to one for which the host is to put this header extension on it.
+    Stamp { extension: u8, instance: InstanceId, handle: u32, member: u16 },
 }
 
 /// Whom packets are shown to.
@@ -153,8 +155,12 @@ struct Audience<'a> {
 impl Audience<'_> {
     /// Takes a packet past a member that need not be called with it now.
     #[inline(always)]
-    fn show(&mut self, now: Instant, hop: &mut Hop, sight: &Sight<'_>) -> Passed {
+    fn show(&mut self, now: Instant, hop: &mut Hop, member: u16, sight: &Sight<'_>) -> Passed {
         let view = match hop.action {
+            Action::Stamp(extension) => {
+                let (instance, handle) = (hop.instance, hop.handle);
+                return Passed::Stamp { extension, instance, handle, member };
+            }
             Action::Observe(view) => Some(view),
             Action::Pass if hop.history => None,
             Action::Pass => return Passed::All,
@@ -162,8 +168,10 @@ impl Audience<'_> {
             Action::Revive => return Passed::Stopped(State::Unseated),
         };
         let Some(instance) = self.instances.get_mut(hop.instance) else { return Passed::All };
-        if hop.history {
-            instance.guest_mut().keep(now, hop.handle, sight.packet);
+        if hop.history
+            && let Packet::Rtp(packet) = sight.packet
+        {
+            instance.guest_mut().keep(now, hop.handle, packet);
         }
         let Some(view) = view else { return Passed::All };
         hop.packets += 1;
@@ -270,6 +278,20 @@ impl Shard {
         }
     }
 
+    /// Looks at what the walk will ask of every packet's stream: where there are many sessions, little of it is in the
+    /// processor's cache, and what is asked for at once comes at once and not one after the other.
+    pub(crate) fn warm(&self, slots: &[Slot]) {
+        let mut last = None;
+        for stream in slots.iter().map(|slot| slot.output.stream) {
+            if stream != last
+                && let Some(stream) = stream.and_then(|stream| self.streams.get(stream))
+            {
+                stream.hops.warm();
+            }
+            last = stream;
+        }
+    }
+
     /// Takes the packets through what is left of their sessions' chains, and delivers them. Leaves `slots` empty.
     pub(crate) fn walk(&mut self, now: Instant, direction: Direction, slots: &mut Vec<Slot>) {
         while let Some(member) = self.advance_all(now, direction, slots) {
@@ -285,15 +307,23 @@ impl Shard {
         for slot in slots {
             if slot.state == State::Going {
                 let Slot { next, state, output: Output { session, stream, packet, .. } } = slot;
-                let mut sight = None;
                 loop {
-                    match self.advance(now, direction, (*session, *stream, packet), next, &mut sight) {
+                    match self.advance(now, direction, (*session, *stream, packet), next) {
                         Passed::All => break,
                         Passed::Stopped(before) => {
                             *state = before;
                             break;
                         }
                         Passed::Full(instance) => self.flush(now, instance),
+                        Passed::Stamp { extension, instance, handle, member } => {
+                            // Else its member has failed, and what becomes of the packet is another question.
+                            if self.stamp(now, (instance, handle), extension, packet) {
+                                *next = behind(direction, member);
+                                let stream = stream.and_then(|stream| self.streams.get_mut(stream));
+                                let hop = stream.and_then(|stream| stream.hops.get_mut(member.into()));
+                                hop.into_iter().for_each(|hop| hop.packets += 1);
+                            }
+                        }
                     }
                 }
             }
@@ -310,13 +340,12 @@ impl Shard {
 
     /// Takes a packet past the members ahead of it for as long as none has to be called.
     #[inline]
-    fn advance<'a>(
+    fn advance(
         &mut self,
         now: Instant,
         direction: Direction,
-        (session, stream, packet): (SessionId, Option<StreamId>, &'a Packet),
+        (session, stream, packet): (SessionId, Option<StreamId>, &Packet),
         next: &mut u16,
-        sight: &mut Option<Sight<'a>>,
     ) -> Passed {
         // As after the last transform: nobody has to be asked.
         if direction == Direction::Write && *next == 0 {
@@ -326,35 +355,73 @@ impl Shard {
         let mut audience = Audience { instances, waiting, prompt, limit: self.config.batch_frames };
         if let Some(stream) = stream {
             let Some(stream) = streams.get_mut(stream) else { return Passed::All };
+            let mut sight = None;
             while let Some(member) = stream.hops.ahead(direction, *next) {
                 let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
                 let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
-                let passed = audience.show(now, hop, sight);
-                if let Passed::Stopped(_) = passed {
-                    *next = before(direction, member);
-                    return passed;
-                }
-                *next = behind(direction, member);
-                if let Passed::Full(_) = passed {
-                    return passed;
+                match audience.show(now, hop, member, sight) {
+                    Passed::All => *next = behind(direction, member),
+                    full @ Passed::Full(_) => {
+                        *next = behind(direction, member);
+                        return full;
+                    }
+                    stopped => {
+                        *next = before(direction, member);
+                        return stopped;
+                    }
                 }
             }
             return Passed::All;
         }
-        let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
+        let sight = Sight::new(direction, packet);
         let Some(session) = sessions.get_mut(session) else { return Passed::All };
         loop {
             let member = ahead(direction, *next);
             let Some(hop) = session.hop(direction, usize::from(member), packet) else { return Passed::All };
-            let passed = audience.show(now, hop, sight);
-            if let Passed::Stopped(_) = passed {
-                return passed;
-            }
-            *next = behind(direction, member);
-            if let Passed::Full(_) = passed {
-                return passed;
+            match audience.show(now, hop, member, &sight) {
+                Passed::All => *next = behind(direction, member),
+                full @ Passed::Full(_) => {
+                    *next = behind(direction, member);
+                    return full;
+                }
+                stopped => return stopped,
             }
         }
+    }
+
+    /// Puts a member's header extension on a packet, and asks it for more values when few are left. False if it has lost
+    /// its instance over that.
+    fn stamp(&mut self, now: Instant, (id, handle): (InstanceId, u32), extension: u8, packet: &mut Packet) -> bool {
+        let Packet::Rtp(packet) = packet else { return true };
+        let Some(instance) = self.instances.get_mut(id) else { return true };
+        let stock = instance.guest_mut().stamps(handle);
+        if stock.is_some_and(|(_, _, stamps)| stamps.next().is_none()) {
+            self.refill(now, id, handle);
+            self.flush(now, id);
+        }
+        let Some(instance) = self.instances.get_mut(id) else { return false };
+        let guest = instance.guest_mut();
+        let Some((_, mtu, stamps)) = guest.stamps(handle) else { return true };
+        if stamps.next().is_some_and(|value| packet.stamp(extension, value, mtu)) {
+            stamps.take();
+        } else {
+            stamps.missed += 1;
+        }
+        guest.keep(now, handle, packet);
+        self.refill(now, id, handle);
+        true
+    }
+
+    /// Asks for more values where few are left.
+    #[inline]
+    fn refill(&mut self, now: Instant, id: InstanceId, handle: u32) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let Some((seat, _, stamps)) = instance.guest_mut().stamps(handle) else { return };
+        let Some(wanted) = stamps.ask() else { return };
+        if instance.waiting.is_empty() {
+            self.waiting.push_back((now, id));
+        }
+        instance.waiting.push_refill(now, seat, wanted);
     }
 
     /// What the member does with a packet.
@@ -387,8 +454,10 @@ impl Shard {
                     };
                     hop.packets += 1;
                     slot.state = State::Waiting;
-                    if hop.history {
-                        instance.guest_mut().keep(now, hop.handle, &slot.output.packet);
+                    if hop.history
+                        && let Packet::Rtp(packet) = &slot.output.packet
+                    {
+                        instance.guest_mut().keep(now, hop.handle, packet);
                     }
                     instance.waiting.push(
                         now,
@@ -408,7 +477,7 @@ impl Shard {
                     closed = true;
                 }
                 // It was seated just now, and need not be called with this packet after all.
-                Action::Pass | Action::Observe(_) => slot.state = State::Going,
+                Action::Pass | Action::Observe(_) | Action::Stamp(_) => slot.state = State::Going,
                 // It has lost its instance since the packet stopped before it: the next round seats it first.
                 Action::Revive if slot.state == State::Stopped => slot.state = State::Unseated,
                 Action::Revive => slot.pass(direction, member),

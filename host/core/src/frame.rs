@@ -15,11 +15,13 @@ pub(crate) enum FrameKind {
     WriteRtcp = 3,
     SessionTimer = 4,
     StreamTimer = 5,
+    RefillStamps = 6,
 }
 
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::ReadRtp, Self::WriteRtp, Self::ReadRtcp, Self::WriteRtcp, Self::SessionTimer, Self::StreamTimer]
+        use FrameKind::{ReadRtcp, ReadRtp, RefillStamps, SessionTimer, StreamTimer, WriteRtcp, WriteRtp};
+        [ReadRtp, WriteRtp, ReadRtcp, WriteRtcp, SessionTimer, StreamTimer, RefillStamps]
             .get(usize::from(byte))
             .copied()
     }

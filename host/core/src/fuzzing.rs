@@ -13,6 +13,7 @@ use crate::packet::{Packet, RtpPacket, header_len};
 use crate::rtcp::{self, RtcpMode, Speaker};
 use crate::session::{Direction, Owner, SessionId, StreamId};
 use crate::sink::Outlet;
+use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
 use crate::survey::{self, SurveyError};
 use crate::time::{Instant, WallClock};
@@ -68,6 +69,7 @@ impl Batch {
             changes: Changes::default(),
             used: Used::default(),
             held: Held::default(),
+            stamps: Stamps::default(),
             inheritance: None,
         })?;
         let stream = guest.streams.insert(Bound {

@@ -17,6 +17,7 @@ use crate::hold::{Held, Hold, Inheritance};
 use crate::ids::Ids;
 use crate::packet::{Fixed, Packet, RtcpPacket, RtpPacket};
 use crate::session::Direction;
+use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
 use crate::time::{Instant, WallClock};
 use crate::values::{Changes, Values};
@@ -38,6 +39,7 @@ pub(crate) struct Seat {
     pub(crate) changes: Changes,
     pub(crate) used: Used,
     pub(crate) held: Held,
+    pub(crate) stamps: Stamps,
     /// While it takes over from a predecessor.
     pub(crate) inheritance: Option<Box<Inheritance>>,
 }
@@ -250,6 +252,13 @@ impl Batch {
             .push(Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, padding: 0, packet }, [&[], &[], &[]]);
     }
 
+    /// Asks for more values of a session's stamps.
+    pub(crate) fn push_refill(&mut self, now: Instant, seat: u32, wanted: u16) {
+        let (packet, kind, time) = (self.next(now), FrameKind::RefillStamps, now.as_nanos());
+        self.frames
+            .push(Head { kind, flags: 0, handle: seat, time, size: wanted, padding: 0, packet }, [&[], &[], &[]]);
+    }
+
     /// Takes over a frame of a batch that failed, under the handle that its stream or session has here.
     pub(crate) fn adopt(&mut self, from: &Self, now: Instant, head: Head, handle: u32, bytes: &[u8]) {
         let packet = self.next(now);
@@ -426,15 +435,22 @@ impl Guest {
 
     /// Keeps a packet that passes a stream's history.
     #[inline]
-    pub(crate) fn keep(&mut self, now: Instant, stream: u32, packet: &Packet) {
+    pub(crate) fn keep(&mut self, now: Instant, stream: u32, packet: &RtpPacket) {
         // Companions' packets have sequence numbers of their own.
-        if let Packet::Rtp(packet) = packet
-            && let Some(bound) = self.streams.get_mut(stream)
+        if let Some(bound) = self.streams.get_mut(stream)
             && bound.ssrc == packet.ssrc()
             && let Some(history) = &mut bound.history
         {
             history.push(packet, now);
         }
+    }
+
+    /// The session of a stream, its MTU and the values for its stamps.
+    #[inline]
+    pub(crate) fn stamps(&mut self, stream: u32) -> Option<(u32, u16, &mut Stamps)> {
+        let bound = self.streams.get(stream)?;
+        let seat = self.seats.get_mut(bound.seat)?;
+        Some((bound.seat, bound.mtu, &mut seat.stamps))
     }
 
     /// Takes packets as handed on, from frames in `handed` that begin at `start`.

@@ -10,6 +10,8 @@ pub(crate) enum Action {
     #[default]
     Pass,
     Observe(View),
+    /// The host puts this header extension on it.
+    Stamp(u8),
     Transform(View),
     /// It ends here: the member failed, and what it stood before stays closed.
     Closed,
@@ -22,6 +24,7 @@ impl From<Access> for Action {
         match access {
             Access::Pass => Self::Pass,
             Access::Observe(view) => Self::Observe(view),
+            Access::Stamp(id) => Self::Stamp(id),
             Access::Transform(view) => Self::Transform(view),
         }
     }
@@ -35,7 +38,7 @@ pub(crate) struct Hop {
     pub(crate) history: bool,
     /// The member wants to see packets of unknown SSRCs under this stream's id.
     pub(crate) unbound: bool,
-    /// The member last stood before these packets as a transform.
+    /// The member last changed these packets, or could.
     pub(crate) guarded: bool,
     pub(crate) instance: InstanceId,
     /// The stream or session as the instance knows it.
@@ -49,7 +52,7 @@ impl Hop {
     pub(crate) fn become_(&mut self, action: Action, history: bool, instance: InstanceId, handle: u32) {
         let guarded = match action {
             Action::Pass | Action::Observe(_) => false,
-            Action::Transform(_) => true,
+            Action::Stamp(_) | Action::Transform(_) => true,
             Action::Closed | Action::Revive => self.guarded,
         };
         *self = Self { action, history, guarded, instance, handle, ..*self };
@@ -109,6 +112,17 @@ impl Hops {
     pub(crate) fn remove(&mut self, index: usize) {
         self.list.remove(index);
         self.recount();
+    }
+
+    /// Reads of each busy hop what a packet will ask of it.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        let mut busy = self.busy;
+        while busy != 0 {
+            let hop = self.list.get(busy.trailing_zeros() as usize);
+            std::hint::black_box(hop.map(|hop| hop.packets));
+            busy &= busy - 1;
+        }
     }
 
     fn recount(&mut self) {

@@ -5,7 +5,8 @@ use wasmtime::component::{HasSelf, Linker, WasmList};
 
 use crate::attributes::{Attributes, Value};
 use crate::bindings::{
-    attributes, emit_error, emit_rtcp, emit_rtp, history, hold, random, sink, telemetry, time, types, wall_clock,
+    attributes, emit_error, emit_rtcp, emit_rtp, history, hold, random, sink, stamps, telemetry, time, types,
+    wall_clock,
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
@@ -38,6 +39,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     wall_clock::add_to_linker::<_, Own>(linker, |guest| guest)?;
     random::add_to_linker::<_, Own>(linker, |guest| guest)?;
     sink::add_to_linker::<_, Own>(linker, |guest| guest)?;
+    stamps::add_to_linker::<_, Own>(linker, |guest| guest)?;
     // By hand, so that the guest's bytes are read where they are.
     linker.instance(&format!("sandbar:interceptor/burst@{CONTRACT}"))?.func_wrap(
         "next",
@@ -224,6 +226,17 @@ impl emit_rtp::Host for Guest {
 impl emit_rtcp::Host for Guest {
     fn emit(&mut self, session: u32, packets: Vec<u8>) -> wasmtime::Result<Result<(), emit_error::Error>> {
         Ok(self.emit_rtcp(session, packets))
+    }
+}
+
+impl stamps::Host for Guest {
+    fn supply(&mut self, session: u32, size: u8, values: Vec<u8>) -> wasmtime::Result<Result<(), stamps::Error>> {
+        let seat = self.seats.get_mut(session).ok_or(stamps::Error::Unknown);
+        Ok(seat.and_then(|seat| seat.stamps.supply(size, &values)))
+    }
+
+    fn left(&mut self, session: u32) -> wasmtime::Result<u32> {
+        Ok(self.seats.get(session).map_or(0, |seat| seat.stamps.left() as u32))
     }
 }
 

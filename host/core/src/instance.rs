@@ -242,6 +242,7 @@ impl Instance {
                 FrameKind::WriteRtp => guest.call_write_rtp(store, resource, &rtp).map(Some),
                 FrameKind::ReadRtcp => guest.call_read_rtcp(store, resource, &rtcp).map(Some),
                 FrameKind::WriteRtcp => guest.call_write_rtcp(store, resource, &rtcp).map(Some),
+                FrameKind::RefillStamps => guest.call_refill_stamps(store, resource, head.size.into()).map(|()| None),
                 FrameKind::SessionTimer | FrameKind::StreamTimer => {
                     guest.call_handle_timeout(store, resource, head.time, stream).map(|()| None)
                 }

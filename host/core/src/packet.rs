@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::attributes::Attributes;
 use crate::frame::copy_short;
-use crate::rtcp;
 use crate::time::Instant;
+use crate::{extension, rtcp};
 
 /// Whether bytes from a socket are RTP or RTCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +226,48 @@ impl RtpPacket {
         }
         self.replace_header(header);
         Ok(())
+    }
+
+    /// Puts a header extension on the packet. False, and the packet is as it was, where its header cannot hold it or the
+    /// packet would become larger than `mtu`.
+    #[inline]
+    pub(crate) fn stamp(&mut self, extension: u8, value: &[u8], mtu: u16) -> bool {
+        if self.header()[0] & 0x10 == 0
+            && self.payload_len() + usize::from(self.header_len) + 8 <= usize::from(mtu)
+            && let Some(block) = extension::short_block(extension, value)
+            && self.append_block(block)
+        {
+            return true;
+        }
+        let Some(header) = extension::set(self.header(), extension, value) else { return false };
+        let grows = header.len() > usize::from(self.header_len);
+        let fits = !grows || header.len() + self.payload_len() <= usize::from(mtu);
+        if fits {
+            self.replace_header(&header);
+        }
+        fits
+    }
+
+    /// Puts an extension block behind the header, which has none, where that is short and nothing stands before the payload.
+    #[inline]
+    fn append_block(&mut self, block: [u8; 8]) -> bool {
+        let len = usize::from(self.header_len);
+        if len + block.len() > FRONT || usize::from(self.front_len) > len {
+            return false;
+        }
+        if self.front_len == 0 {
+            copy_short(&mut self.front, &self.wire[..len]);
+        }
+        if let Some(place) = self.front[len..].first_chunk_mut() {
+            *place = block;
+        }
+        // As much at once as was written at once: to read a part of that and write a byte back takes longer than all this.
+        if let Some(beginning) = self.front.first_chunk_mut() {
+            *beginning = (u64::from_le_bytes(*beginning) | 0x10).to_le_bytes();
+        }
+        self.header_len += block.len() as u16;
+        self.front_len = self.header_len as u8;
+        true
     }
 
     /// What a plugin that sees headers makes of this packet's. Padding is at the end of the payload, which stays: so does

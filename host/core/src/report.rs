@@ -51,6 +51,8 @@ pub struct MemberReport {
     pub history_bytes: usize,
     /// Packets that went on as they came because its change would have made them larger than the session's MTU.
     pub oversize: u64,
+    /// Packets that went on without the header extension that it stamps: it supplied no value, or the header had no room.
+    pub unstamped: u64,
     /// Log lines, documents and metrics of this session that were over the limit.
     pub unheard: u64,
     /// Bytes that it wrote to its sink in this session, and writes that were refused or lost.
@@ -127,6 +129,7 @@ impl Shard {
             memory_bytes: instance.map_or(0, |instance| instance.guest().memory()),
             history_bytes,
             oversize: seat.map_or(0, |seat| seat.oversize),
+            unstamped: seat.map_or(0, |seat| seat.stamps.missed),
             unheard: seat.map_or(0, |seat| seat.used.unheard),
             sink: seat.map(|seat| seat.sink.counts).unwrap_or_default(),
             metrics: seat.map(|seat| seat.metrics.clone()).unwrap_or_default(),

@@ -15,6 +15,7 @@ use crate::instance::Instance;
 use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
 use crate::shard::{BindError, ChainError, Shard};
 use crate::sink::Outlet;
+use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
 use crate::time::Instant;
 use crate::values::Changes;
@@ -162,6 +163,7 @@ impl Shard {
             changes: Changes::default(),
             used: Used::default(),
             held: Held::default(),
+            stamps: Stamps::default(),
             inheritance: before.inheritance,
         };
         let streams = self.streams_of(id);
@@ -263,7 +265,16 @@ impl Shard {
             instance.forget_stream(handle);
             return Err(refused("it binds whole packets, and read-media is not what it wants or is not granted"));
         }
-        let binding = Binding { history: binding.history.min(spec.limits.history), ..binding };
+        if let Access::Stamp(extension) = binding.access
+            && !known.info.rtp_header_extensions.iter().any(|known| known.id == extension && extension > 0)
+        {
+            instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
+            instance.forget_stream(handle);
+            return Err(refused("it binds to stamp a header extension that the stream has not negotiated"));
+        }
+        // Whose packets the others are, and what is negotiated for them, nobody knows.
+        let unbound = binding.unbound && !matches!(binding.access, Access::Stamp(_));
+        let binding = Binding { history: binding.history.min(spec.limits.history), unbound, ..binding };
         if let Some(bound) = instance.guest_mut().streams.get_mut(handle) {
             bound.access = binding.access;
             bound.history = (binding.history > 0).then(|| History::new(binding.history));

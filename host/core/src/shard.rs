@@ -326,6 +326,7 @@ impl Shard {
         for datagram in burst {
             self.enter_read(now, datagram, &mut slots);
         }
+        self.warm(&slots);
         self.walk(now, Direction::Read, &mut slots);
         self.spare = slots;
         self.settle(now);
@@ -337,6 +338,7 @@ impl Shard {
         for (session, packet) in burst {
             self.enter_write(now, session, packet, &mut slots);
         }
+        self.warm(&slots);
         self.walk(now, Direction::Write, &mut slots);
         self.spare = slots;
         self.settle(now);

@@ -11,6 +11,8 @@ mod options;
 mod rtt;
 mod state;
 
+use std::hint::black_box;
+
 use sandbar_sdk::{Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export};
 
 use crate::log::{Arrival, Log, Missing, Sample};
@@ -84,6 +86,11 @@ impl Interceptor for NackGenerator {
 
     fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {
         self.streams.retain(|bound| bound.id != stream);
+    }
+
+    fn prefetch(&self, stream: StreamId) {
+        let bound = self.streams.iter().find(|bound| bound.id == stream);
+        black_box(bound.map(|bound| bound.log.newest()));
     }
 
     #[inline(always)]

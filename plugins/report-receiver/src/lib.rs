@@ -10,6 +10,8 @@ mod source;
 mod state;
 mod wire;
 
+use std::hint::black_box;
+
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
     export,
@@ -79,6 +81,11 @@ impl Interceptor for ReportReceiver {
             self.due = None;
             cx.wake_at(None);
         }
+    }
+
+    fn prefetch(&self, stream: StreamId) {
+        let bound = self.streams.iter().find(|bound| bound.id == stream);
+        black_box(bound.map(|bound| bound.source.heard));
     }
 
     #[inline(always)]

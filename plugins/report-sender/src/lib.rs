@@ -9,6 +9,8 @@ mod source;
 mod state;
 mod wire;
 
+use std::hint::black_box;
+
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export, warn,
 };
@@ -68,6 +70,11 @@ impl Interceptor for ReportSender {
 
     fn unbind_local_stream(&mut self, _: &mut Context, stream: StreamId) {
         self.streams.retain(|bound| bound.id != stream);
+    }
+
+    fn prefetch(&self, stream: StreamId) {
+        let bound = self.streams.iter().find(|bound| bound.id == stream);
+        black_box(bound.map(|bound| bound.source.packets));
     }
 
     #[inline(always)]

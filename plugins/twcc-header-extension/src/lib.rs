@@ -1,14 +1,15 @@
 //! Numbers every packet that a session sends, of all its streams in one sequence, so that the peer can tell when each
 //! arrived (draft-holmer-rmcat-transport-wide-cc-extensions-01, 2).
 //!
-//! A packet that already carries the extension, such as one that is relayed, is patched in place. Others get it added.
+//! The host puts the numbers on the packets, as they leave: they are supplied to it ahead, a hundred at a time. A packet that
+//! already carries the extension, such as one that is relayed, is patched in place. Others get it added. One that has no room
+//! goes without, and takes no number.
 
 mod options;
 
 use sandbar_sdk::serde::{Deserialize, Serialize};
 use sandbar_sdk::{
-    Binding, Context, HeaderMut, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, StreamId, StreamInfo,
-    export, serde_json,
+    Binding, Context, Interceptor, Refusal, RtpHeaderExtension, StreamId, StreamInfo, export, serde_json,
 };
 
 use crate::options::{OPTIONS, Options};
@@ -16,14 +17,11 @@ use crate::options::{OPTIONS, Options};
 /// Under which the extension is negotiated.
 pub const URI: &str = RtpHeaderExtension::TRANSPORT_CC;
 
-/// By how much a header grows at most: the extension block's head, and one word with id, length and number.
-const GROWTH: usize = 8;
-
-/// The session's counter, and the extension's id in each of its streams.
+/// The session's counter.
 #[derive(Debug)]
 pub struct TwccHeaderExtension {
+    /// The first number that the host has not been given.
     next: u16,
-    streams: Vec<(StreamId, u8)>,
 }
 
 /// What a successor is handed, as JSON: numbers that the peer has seen must not come again, nor may any be left out.
@@ -37,48 +35,30 @@ export!(TwccHeaderExtension, place = Numbering, options = OPTIONS);
 
 impl Interceptor for TwccHeaderExtension {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { next: Options::parse(config)?.initial_sequence_number, streams: Vec::new() })
+        Ok(Self { next: Options::parse(config)?.initial_sequence_number })
     }
 
-    fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
+    fn restore(_: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
+        Options::parse(config)?;
         let state: State = serde_json::from_slice(state).map_err(|error| Refusal::unsupported(error.to_string()))?;
-        Ok(Self { next: state.next, ..Self::create(cx, config)? })
+        Ok(Self { next: state.next })
     }
 
-    fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
-        serde_json::to_vec(&State { next: self.next }).ok()
-    }
-
-    fn bind_local_stream(&mut self, _: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
-        let Some(id) = info.extension_id(URI).filter(|id| *id != 0) else { return Ok(Binding::PASS) };
-        self.streams.push((stream, id));
-        Ok(Binding::transform_headers())
-    }
-
-    fn unbind_local_stream(&mut self, _: &mut Context, stream: StreamId) {
-        self.streams.retain(|(bound, _)| *bound != stream);
+    /// A successor begins with the first number that no packet has taken.
+    fn save(&mut self, cx: &mut Context) -> Option<Vec<u8>> {
+        serde_json::to_vec(&State { next: self.next.wrapping_sub(cx.stamps_left() as u16) }).ok()
     }
 
     /// Whatever leaves under the stream's id is numbered, its retransmissions and repair packets too: each is a
     /// transmission of its own.
-    #[inline(always)]
-    fn write_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
-        let Some((_, id)) = self.streams.iter().find(|(bound, _)| *bound == packet.stream()) else {
-            return Outcome::Forward;
-        };
-        let room = packet.size() + GROWTH <= usize::from(cx.session().mtu);
-        let mut header = packet.header_mut();
-        // A packet as large as can be has to have a place for the number already.
-        if (room || has_place(&mut header, *id)) && header.set_extension(*id, &self.next.to_be_bytes()).is_ok() {
-            self.next = self.next.wrapping_add(1);
-        } else {
-            // Unnumbered is better than lost.
-            cx.count("unnumbered", 1);
-        }
-        Outcome::Forward
+    fn bind_local_stream(&mut self, _: &mut Context, _: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+        Ok(info.extension_id(URI).filter(|id| *id != 0).map_or(Binding::PASS, Binding::stamp))
     }
-}
 
-fn has_place(header: &mut HeaderMut<'_>, id: u8) -> bool {
-    header.view().extension(id).is_some_and(|value| value.len() == size_of::<u16>())
+    fn refill_stamps(&mut self, cx: &mut Context, wanted: usize) {
+        let numbers: Vec<_> = (0..wanted as u16).map(|ahead| self.next.wrapping_add(ahead).to_be_bytes()).collect();
+        if cx.supply_stamps(&numbers).is_ok() {
+            self.next = self.next.wrapping_add(numbers.len() as u16);
+        }
+    }
 }

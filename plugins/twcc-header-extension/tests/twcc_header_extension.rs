@@ -44,7 +44,7 @@ fn with_extensions(extensions: &[(u8, &[u8])], payload: &[u8]) -> Vec<u8> {
 #[test]
 fn only_streams_with_the_extension_are_bound() {
     let (mut harness, stream) = bound(5);
-    assert_eq!(harness.binding(stream), Some(Binding::transform_headers()));
+    assert_eq!(harness.binding(stream), Some(Binding::stamp(5)));
     for other in [StreamInfo { rtp_header_extensions: Vec::new(), ..info(1, 5) }, info(2, 0)] {
         let other = harness.bind_local_stream(&other).unwrap();
         assert_eq!(harness.binding(other), Some(Binding::PASS));
@@ -136,7 +136,7 @@ fn what_has_no_place_for_a_number_goes_without_and_uses_none() {
         assert_eq!(harness.write(stream, &bytes)[0].bytes, bytes);
     }
     assert_eq!(number(&harness.write(stream, packet(SSRC, 0, b""))[0], 5), Some(0));
-    assert_eq!(harness.counter("unnumbered"), 2);
+    assert_eq!(harness.unstamped(), 2);
 }
 
 #[test]
@@ -150,9 +150,9 @@ fn a_packet_never_grows_beyond_the_mtu() {
     let other_length = with_extensions(&[(4, &[1]), (5, &[1, 1, 1])], &[7; 1176]);
     assert_eq!(harness.write(stream, &other_length)[0].bytes, other_length);
     let full = with_extensions(&[(5, &[1, 1])], &[7; 1180]);
-    let before = harness.counter("unnumbered");
+    let before = harness.unstamped();
     assert!(number(&harness.write(stream, &full)[0], 5).is_some());
-    assert_eq!(harness.counter("unnumbered"), before);
+    assert_eq!(harness.unstamped(), before);
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod feedback;
 mod options;
 mod state;
 
+use std::hint::black_box;
+
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, SessionInfo, StreamId,
     StreamInfo, export,
@@ -77,6 +79,11 @@ impl Interceptor for TwccSender {
 
     fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {
         self.streams.retain(|(bound, _)| *bound != stream);
+    }
+
+    fn prefetch(&self, stream: StreamId) {
+        let bound = self.streams.iter().find(|(bound, _)| *bound == stream);
+        black_box((bound, self.arrivals.received().back()));
     }
 
     #[inline(always)]

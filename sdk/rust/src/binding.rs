@@ -16,6 +16,9 @@ pub enum Access {
     Pass,
     /// Sees a copy, later and in batches; can neither change, delay nor drop.
     Observe(View),
+    /// Never shown a packet: the host puts the header extension with this id, as negotiated for the stream, on each, with
+    /// values that the plugin has supplied ahead ([`Context::supply_stamps`](crate::Context::supply_stamps)).
+    Stamp(u8),
     /// Stands between the packet and where it is going; may change, drop, reorder, delay and add.
     Transform(View),
 }
@@ -38,6 +41,7 @@ pub enum RtcpAccess {
 /// | leave the stream alone | [`Binding::PASS`] |
 /// | look at sequence numbers, timestamps, header extensions | [`Binding::observe_headers`] |
 /// | change them, or drop, delay and add packets | [`Binding::transform_headers`] |
+/// | number or mark every packet | [`Binding::stamp`] |
 /// | read media | [`Binding::observe_packets`] |
 /// | change media | [`Binding::transform_packets`] |
 /// | send earlier packets again | any of these with [`history`](Binding::with_history) |
@@ -48,7 +52,7 @@ pub struct Binding {
     /// How many of the stream's latest packets the host keeps for the plugin; 0 for none. The host caps it (8192 unless
     /// the operator says otherwise).
     pub history: u32,
-    /// Show the plugin, under this stream's id, also packets of SSRCs that no stream of the session has.
+    /// Show the plugin, under this stream's id, also packets of SSRCs that no stream of the session has. Not with a stamp.
     pub unbound: bool,
 }
 
@@ -64,6 +68,11 @@ impl Binding {
     /// A copy of each packet.
     pub const fn observe_packets() -> Self {
         Binding { access: Access::Observe(View::Packets), ..Binding::PASS }
+    }
+
+    /// A header extension on each packet, by the host.
+    pub const fn stamp(extension: u8) -> Self {
+        Binding { access: Access::Stamp(extension), ..Binding::PASS }
     }
 
     /// Each header, before its packet goes on.

@@ -216,6 +216,14 @@ impl<C: Component> member::GuestInterceptor for Member<C> {
         with::<C, _>(|instance| instance.timeout(self.session, stream.map(StreamId::new)));
     }
 
+    fn refill_stamps(&self, wanted: u32) {
+        with::<C, _>(|instance| {
+            instance.call(self.session, |interceptor, cx| {
+                crate::Interceptor::refill_stamps(interceptor, cx, wanted as usize)
+            })
+        });
+    }
+
     fn control(&self, request: String) -> Result<String, types::Refusal> {
         let answer = with::<C, _>(|instance| {
             instance.call(self.session, |interceptor, cx| crate::Interceptor::control(interceptor, cx, &request))
@@ -244,6 +252,7 @@ fn lower_binding(binding: Binding) -> types::Binding {
     let access = match binding.access {
         Access::Pass => types::Access::Pass,
         Access::Observe(seen) => types::Access::Observe(view(seen)),
+        Access::Stamp(extension) => types::Access::Stamp(extension),
         Access::Transform(seen) => types::Access::Transform(view(seen)),
     };
     types::Binding { access, history: binding.history, unbound: binding.unbound }

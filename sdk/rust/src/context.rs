@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::attributes::{Attribute, Value};
-use crate::error::{AttributeError, EmitError, SinkError};
+use crate::error::{AttributeError, EmitError, SinkError, StampError};
 use crate::frame::Burst;
 use crate::host;
 use crate::packet::RtpPacket;
@@ -224,6 +224,22 @@ impl Context {
     /// what its predecessor held, and may let it go from its next call on. What it does not ask for goes on at once.
     pub fn held(&self, stream: StreamId) -> Vec<HeldPacket> {
         host::held(stream)
+    }
+
+    /// Appends values for the header extension of the session's streams that are bound with
+    /// [`Binding::stamp`](crate::Binding::stamp): each packet takes one, in this order. Those of a session have all the same
+    /// length, 1 to 16 bytes. What a packet has taken is gone; what none has is still [left](Self::stamps_left).
+    ///
+    /// # Errors
+    /// See [`StampError`]; then nothing was appended.
+    pub fn supply_stamps<const N: usize>(&mut self, values: &[[u8; N]]) -> Result<(), StampError> {
+        let size = u8::try_from(N).map_err(|_| StampError::Size)?;
+        host::supply_stamps(self.id(), size, values.as_flattened())
+    }
+
+    /// Values that were supplied and that no packet has taken: what a successor has to begin with.
+    pub fn stamps_left(&self) -> usize {
+        host::stamps_left(self.id())
     }
 
     /// Sends RTCP of the plugin's own to the peer: one or more RTCP packets, back to back. The host merges what one tick

@@ -84,6 +84,29 @@ impl fmt::Display for EmitError {
 
 impl std::error::Error for EmitError {}
 
+/// Why the host does not take values for stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StampError {
+    /// No such session.
+    Unknown,
+    /// Values have 1 to 16 bytes, and all of a session the same number.
+    Size,
+    /// More than 1024 values would wait.
+    Quota,
+}
+
+impl fmt::Display for StampError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StampError::Unknown => "no such session",
+            StampError::Size => "stamps have 1 to 16 bytes, and all of a session the same number",
+            StampError::Quota => "too many stamps wait for packets",
+        })
+    }
+}
+
+impl std::error::Error for StampError {}
+
 /// Why the host does not take what a plugin writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkError {

@@ -14,6 +14,7 @@ pub(crate) mod kind {
     pub(crate) const WRITE_RTCP: u8 = 3;
     pub(crate) const SESSION_TIMER: u8 = 4;
     pub(crate) const STREAM_TIMER: u8 = 5;
+    pub(crate) const REFILL_STAMPS: u8 = 6;
 }
 
 /// A frame's head, as it came.
@@ -98,6 +99,15 @@ impl Burst {
         }
         self.bytes.get_mut(start..self.len).unwrap_or_default()
     }
+}
+
+/// The heads of frames.
+pub(crate) fn heads(mut frames: &[u8]) -> impl Iterator<Item = Head<'_>> {
+    std::iter::from_fn(move || {
+        let head = Head(frames.first_chunk()?);
+        frames = frames.get(HEAD + head.included()..)?;
+        Some(head)
+    })
 }
 
 /// Takes the first frame off `frames`, whole; none if there is no whole one.

@@ -141,7 +141,7 @@ impl<T: Interceptor> Instance<T> {
         let binding = answer.unwrap_or(Ok(Binding::PASS))?;
         if let Some(slot) = self.sessions.get(session) {
             let (view, transform) = match binding.access {
-                Access::Pass => (View::Headers, false),
+                Access::Pass | Access::Stamp(_) => (View::Headers, false),
                 Access::Observe(view) => (view, false),
                 Access::Transform(view) => (view, true),
             };
@@ -164,6 +164,7 @@ impl<T: Interceptor> Instance<T> {
     #[inline]
     pub(crate) fn process<const EMIT_RTP: bool>(&mut self, mut frames: &mut [u8]) {
         self.cx.begin();
+        self.warm(frames);
         // The stream of the last frame, which most often is the next one's too: a comparison in place of a look-up.
         let mut last = (0, Bound::default());
         // A frame goes on as one slice: with its parts as arguments of their own, one would be passed in memory.
@@ -174,11 +175,28 @@ impl<T: Interceptor> Instance<T> {
                 kind::READ_RTCP => self.rtcp_frame(Direction::Read, frame),
                 kind::WRITE_RTCP => self.rtcp_frame(Direction::Write, frame),
                 kind::SESSION_TIMER | kind::STREAM_TIMER => self.timer_frame(frame),
+                kind::REFILL_STAMPS => self.refill_frame(frame),
                 // A later version's; what it adds is not for this plugin.
                 _ => {}
             }
         }
         self.cx.flush();
+    }
+
+    /// Looks at the state of every stream of a batch before the first is served: where there are many sessions, little of
+    /// it is in the processor's cache, and what is asked for at once comes at once and not one after the other.
+    fn warm(&self, frames: &[u8]) {
+        let mut last = 0;
+        for head in frame::heads(frames).filter(|head| head.kind() <= kind::WRITE_RTP) {
+            if head.handle() == last {
+                continue;
+            }
+            last = head.handle();
+            let place = self.streams.get(last).and_then(|bound| self.slots.get(bound.slot as usize));
+            if let Some(Some(member)) = place {
+                member.interceptor.prefetch(StreamId::new(last));
+            }
+        }
     }
 
     /// Inlined for each direction, and the plugin's method with it: a packet then never exists in memory.
@@ -261,6 +279,16 @@ impl<T: Interceptor> Instance<T> {
         if let Some(Some(member)) = self.slots.get_mut(slot as usize) {
             self.cx.enter(slot as usize);
             member.interceptor.handle_timeout(&mut self.cx, stream);
+        }
+    }
+
+    #[inline(never)]
+    fn refill_frame(&mut self, frame: &mut [u8]) {
+        let Some((head, _)) = frame::parts(frame) else { return };
+        let Some(slot) = self.sessions.get(head.handle()) else { return };
+        if let Some(Some(member)) = self.slots.get_mut(slot as usize) {
+            self.cx.enter(slot as usize);
+            member.interceptor.refill_stamps(&mut self.cx, head.facts().size.into());
         }
     }
 }

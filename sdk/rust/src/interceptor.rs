@@ -16,6 +16,7 @@ use crate::stream::{StreamId, StreamInfo};
 /// | see or change what is sent to the peer | [`bind_local_stream`](Self::bind_local_stream) and [`write_rtp`](Self::write_rtp) |
 /// | see or change the peer's reports and feedback | [`bind_rtcp_reader`](Self::bind_rtcp_reader) and [`read_rtcp`](Self::read_rtcp) |
 /// | see or change our own | [`bind_rtcp_writer`](Self::bind_rtcp_writer) and [`write_rtcp`](Self::write_rtcp) |
+/// | number or mark packets without being called for each | [`Binding::stamp`] and [`refill_stamps`](Self::refill_stamps) |
 /// | send packets of its own | [`Context::emit_rtp`], [`Context::emit_rtcp`] |
 /// | hold packets and let them go later | [`Context::hold`] and [`Context::release`] |
 /// | do something later or again | [`Context::wake_at`] and [`handle_timeout`](Self::handle_timeout) |
@@ -121,6 +122,18 @@ pub trait Interceptor: Sized + 'static {
     /// The session's timer is due, or with a stream, that stream's. It is no longer set.
     #[inline]
     fn handle_timeout(&mut self, cx: &mut Context, stream: Option<StreamId>) {}
+
+    /// Few values are left for the streams bound with [`Binding::stamp`]: the host would like `wanted` more, at the latest before
+    /// the first packet that would go without. Give them with [`Context::supply_stamps`].
+    #[inline]
+    fn refill_stamps(&mut self, cx: &mut Context, wanted: usize) {}
+
+    /// Packets of this stream are about to come, after those of others. Where an instance serves thousands of sessions,
+    /// reading here what [`read_rtp`](Self::read_rtp) or [`write_rtp`](Self::write_rtp) will need first, and handing it to
+    /// [`black_box`](std::hint::black_box), has the processor fetch it for many packets at once. Must change nothing, and
+    /// need not do anything.
+    #[inline]
+    fn prefetch(&self, stream: StreamId) {}
 
     /// A question or an order from the application or the operator; the plugin defines the language, JSON by custom.
     ///

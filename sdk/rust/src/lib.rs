@@ -42,7 +42,7 @@ pub use binding::{Access, Binding, RtcpAccess, View};
 pub use context::{Context, HeldId, HeldPacket, HistoryEntry, Level, Payload};
 pub use describe::{ConfigOption, Description, Place, Plugin, Wants};
 pub use edit::{ExtensionError, HeaderBuf, HeaderMut};
-pub use error::{AttributeError, EmitError, Refusal, SinkError};
+pub use error::{AttributeError, EmitError, Refusal, SinkError, StampError};
 pub use header::{Header, MalformedHeader};
 pub use interceptor::Interceptor;
 #[cfg(feature = "rtcp")]

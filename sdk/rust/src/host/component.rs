@@ -5,7 +5,7 @@ use crate::attributes::{Attribute, Value};
 use crate::bindings::sandbar::interceptor as imports;
 use crate::bindings::sandbar::interceptor::types::{AttributeParam, AttributeResult, ValueParam, ValueResult};
 use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
-use crate::error::{AttributeError, EmitError, SinkError};
+use crate::error::{AttributeError, EmitError, SinkError, StampError};
 use crate::stream::{SessionId, StreamId};
 use crate::time::Instant;
 
@@ -70,6 +70,19 @@ pub(crate) fn held(stream: StreamId) -> Vec<HeldPacket> {
         repaired: entry.repaired,
     };
     held.map(lift).collect()
+}
+
+pub(crate) fn supply_stamps(session: SessionId, size: u8, values: &[u8]) -> Result<(), StampError> {
+    use imports::stamps::{Error, supply};
+    supply(session.number(), size, values).map_err(|error| match error {
+        Error::Unknown => StampError::Unknown,
+        Error::Size => StampError::Size,
+        Error::Quota => StampError::Quota,
+    })
+}
+
+pub(crate) fn stamps_left(session: SessionId) -> usize {
+    imports::stamps::left(session.number()) as usize
 }
 
 fn lower_attributes(attributes: &[Attribute]) -> Vec<AttributeParam<'_>> {

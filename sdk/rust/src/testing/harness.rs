@@ -209,7 +209,7 @@ impl<T: Interceptor> Harness<T> {
                 stream: (!rtcp).then(|| StreamId::new(head.handle())),
                 view: match access {
                     Access::Observe(view) | Access::Transform(view) => view,
-                    Access::Pass => View::Packets,
+                    Access::Pass | Access::Stamp(_) => View::Packets,
                 },
                 transform: rtcp || matches!(access, Access::Transform(_)),
                 bytes: bytes.to_vec(),
@@ -247,9 +247,9 @@ impl<T: Interceptor> Harness<T> {
 
     fn rtp(&mut self, kind: u8, packets: impl IntoIterator<Item = (StreamId, Feed)>) -> Vec<Packet> {
         let mut frames = Vec::new();
-        let world = self.world();
-        world.shown.clear();
+        self.world().shown.clear();
         for (id, feed) in packets {
+            let world = self.world();
             let now = world.now;
             let header_len = match crate::Header::parse(&feed.bytes) {
                 Ok(header) => header.len(),
@@ -268,6 +268,11 @@ impl<T: Interceptor> Harness<T> {
                 Access::Observe(view) => {
                     world.pass(Some(id), feed.clone());
                     (view, false)
+                }
+                Access::Stamp(extension) => {
+                    self.refill_stamps();
+                    self.world().stamp(id, extension, feed);
+                    continue;
                 }
                 Access::Transform(view) => (view, true),
             };
@@ -457,6 +462,18 @@ impl<T: Interceptor> Harness<T> {
     /// The value of a gauge.
     pub fn gauge(&self, name: &str) -> Option<f64> {
         self.world_ref().gauges.get(name).copied()
+    }
+
+    /// Packets that went on without the header extension that the plugin stamps.
+    pub fn unstamped(&self) -> u64 {
+        self.world_ref().unstamped
+    }
+
+    /// Asks the plugin for more values for its stamps when few are left.
+    fn refill_stamps(&mut self) {
+        if let Some(wanted) = self.world().wanted_stamps() {
+            self.ask(|interceptor, cx| interceptor.refill_stamps(cx, wanted));
+        }
     }
 
     fn ask<R>(&mut self, ask: impl FnOnce(&mut T, &mut Context) -> R) -> R {

@@ -2,7 +2,7 @@
 
 use crate::attributes::{Attribute, Value};
 use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
-use crate::error::{AttributeError, EmitError, SinkError};
+use crate::error::{AttributeError, EmitError, SinkError, StampError};
 use crate::stream::{SessionId, StreamId};
 use crate::testing::world::with;
 use crate::time::Instant;
@@ -55,6 +55,14 @@ pub(crate) fn discard(_: SessionId, id: HeldId) -> bool {
 
 pub(crate) fn held(stream: StreamId) -> Vec<HeldPacket> {
     with(|world| world.held(stream))
+}
+
+pub(crate) fn supply_stamps(_: SessionId, size: u8, values: &[u8]) -> Result<(), StampError> {
+    with(|world| world.supply_stamps(size, values))
+}
+
+pub(crate) fn stamps_left(_: SessionId) -> usize {
+    with(|world| world.stamps.len())
 }
 
 pub(crate) fn emit_rtcp(_: SessionId, packets: &[u8]) -> Result<(), EmitError> {

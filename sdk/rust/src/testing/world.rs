@@ -1,12 +1,13 @@
 //! What a host knows of one session with one plugin, and the rules by which it takes what a plugin gives.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::attributes::{Attribute, Value};
 use crate::binding::{Access, Binding, View};
 use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
-use crate::error::{AttributeError, EmitError, SinkError};
+use crate::edit::HeaderBuf;
+use crate::error::{AttributeError, EmitError, SinkError, StampError};
 use crate::frame::HEAD;
 use crate::header::Header;
 use crate::instance::Direction;
@@ -23,6 +24,10 @@ const BYTES_PER_CALL: usize = 2 << 20;
 /// What may be held for a session (the host's defaults).
 const HELD_PACKETS: usize = 8192;
 const HELD_BYTES: usize = 16 << 20;
+/// Values that wait for packets, at most, and how many of them are few (the host's).
+const STAMPS: usize = 1024;
+const FEW_STAMPS: usize = 32;
+const WANTED_STAMPS: usize = 128;
 /// What one call and one second may write to the sink (the host's defaults).
 const SINK_PER_CALL: usize = 1 << 20;
 const SINK_PER_SECOND: usize = 8 << 20;
@@ -95,6 +100,9 @@ pub(crate) struct World {
     /// By their numbers.
     pub(crate) held: BTreeMap<u64, Held>,
     next_held: u64,
+    /// Values that no packet has taken.
+    pub(crate) stamps: VecDeque<Vec<u8>>,
+    pub(crate) unstamped: u64,
     /// Streams of whose packets a successor has asked, while it takes over.
     claimed: Option<Vec<StreamId>>,
     /// Values of the session: the plugin's own, and those of everyone else.
@@ -149,6 +157,8 @@ impl World {
             sunk: Vec::new(),
             held: BTreeMap::new(),
             next_held: 0,
+            stamps: VecDeque::new(),
+            unstamped: 0,
             claimed: None,
             own_values: Vec::new(),
             others_values: Vec::new(),
@@ -359,6 +369,38 @@ impl World {
         }
     }
 
+    pub(crate) fn supply_stamps(&mut self, size: u8, values: &[u8]) -> Result<(), StampError> {
+        let size = usize::from(size);
+        let fits = (1..=16).contains(&size) && values.len().is_multiple_of(size);
+        if !fits || self.stamps.front().is_some_and(|value| value.len() != size) {
+            return Err(StampError::Size);
+        }
+        if self.stamps.len() + values.len() / size > STAMPS {
+            return Err(StampError::Quota);
+        }
+        self.stamps.extend(values.chunks(size).map(<[u8]>::to_vec));
+        Ok(())
+    }
+
+    /// How many stamps to ask for now, if few are left.
+    pub(crate) fn wanted_stamps(&self) -> Option<usize> {
+        (self.stamps.len() < FEW_STAMPS).then(|| WANTED_STAMPS - self.stamps.len())
+    }
+
+    /// Puts the extension with this id on a packet that passes the plugin.
+    pub(crate) fn stamp(&mut self, id: StreamId, extension: u8, mut feed: Feed) {
+        let stamped = self.stamps.front().and_then(|value| with_extension(&feed.bytes, extension, value));
+        let len = feed.bytes.len();
+        match stamped.filter(|bytes| bytes.len() == len || bytes.len() <= usize::from(self.setup.mtu)) {
+            Some(bytes) => {
+                feed.bytes = bytes;
+                self.stamps.pop_front();
+            }
+            None => self.unstamped += 1,
+        }
+        self.pass(Some(id), feed);
+    }
+
     pub(crate) fn emit_rtcp(&mut self, packets: &[u8]) -> Result<(), EmitError> {
         let parts = || RtcpParts::of(packets).map(|part| part.bytes.len());
         if packets.is_empty() || parts().sum::<usize>() != packets.len() {
@@ -452,6 +494,13 @@ impl World {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
     }
+}
+
+fn with_extension(packet: &[u8], id: u8, value: &[u8]) -> Option<Vec<u8>> {
+    let mut header = HeaderBuf::parse(packet.to_vec()).ok()?;
+    let payload = packet.get(header.as_bytes().len()..)?;
+    header.edit().set_extension(id, value).ok()?;
+    Some([header.as_bytes(), payload].concat())
 }
 
 fn size(attribute: &Attribute) -> usize {

@@ -252,6 +252,8 @@ impl member::GuestInterceptor for Liar {
         unreachable!()
     }
 
+    fn refill_stamps(&self, _: u32) {}
+
     fn handle_timeout(&self, _: u64, _: Option<StreamId>) {
         unreachable!()
     }

@@ -186,6 +186,8 @@ impl member::GuestInterceptor for Counter {
         Outcome::Forward
     }
 
+    fn refill_stamps(&self, _: u32) {}
+
     fn handle_timeout(&self, _now: u64, _stream: Option<StreamId>) {
         self.counts.borrow_mut().timeouts += 1;
         telemetry::publish(self.session, "counts", &self.json());

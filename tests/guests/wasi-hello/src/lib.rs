@@ -104,6 +104,8 @@ impl member::GuestInterceptor for Hello {
 
     fn handle_timeout(&self, _: u64, _: Option<StreamId>) {}
 
+    fn refill_stamps(&self, _: u32) {}
+
     /// `authority`: what was found of the world outside; `exit`: ends the process.
     fn control(&self, request: String) -> Result<String, Refusal> {
         match request.as_str() {
