@@ -156,24 +156,14 @@ impl Audience<'_> {
     /// Takes a packet past a member that need not be called with it now.
     #[inline(always)]
     fn show(&mut self, now: Instant, hop: &mut Hop, member: u16, sight: &Sight<'_>) -> Passed {
-        let view = match hop.action {
-            Action::Stamp(extension) => {
-                let (instance, handle) = (hop.instance, hop.handle);
-                return Passed::Stamp { extension, instance, handle, member };
-            }
-            Action::Observe(view) => Some(view),
-            Action::Pass if hop.history => None,
-            Action::Pass => return Passed::All,
-            Action::Transform(_) | Action::Closed => return Passed::Stopped(State::Stopped),
-            Action::Revive => return Passed::Stopped(State::Unseated),
-        };
+        // Nearly always; with the rest in one match, the jump to what is to be done takes longer than what is done.
+        let Action::Observe(view) = hop.action else { return self.show_rarely(now, hop, member, sight) };
         let Some(instance) = self.instances.get_mut(hop.instance) else { return Passed::All };
         if hop.history
             && let Packet::Rtp(packet) = sight.packet
         {
             instance.guest_mut().keep(now, hop.handle, packet);
         }
-        let Some(view) = view else { return Passed::All };
         hop.packets += 1;
         let batch = &mut instance.waiting;
         if batch.is_empty() {
@@ -185,6 +175,24 @@ impl Audience<'_> {
         }
         // A batch that packets wait for is left to the step that they are in.
         if batch.count as usize >= self.limit && !batch.urgent() { Passed::Full(hop.instance) } else { Passed::All }
+    }
+
+    /// The same at a member that does not observe.
+    fn show_rarely(&mut self, now: Instant, hop: &Hop, member: u16, sight: &Sight<'_>) -> Passed {
+        match hop.action {
+            Action::Pass | Action::Observe(_) => {
+                if hop.history
+                    && let Packet::Rtp(packet) = sight.packet
+                    && let Some(instance) = self.instances.get_mut(hop.instance)
+                {
+                    instance.guest_mut().keep(now, hop.handle, packet);
+                }
+                Passed::All
+            }
+            Action::Stamp(extension) => Passed::Stamp { extension, instance: hop.instance, handle: hop.handle, member },
+            Action::Transform(_) | Action::Closed => Passed::Stopped(State::Stopped),
+            Action::Revive => Passed::Stopped(State::Unseated),
+        }
     }
 }
 
@@ -207,16 +215,9 @@ impl Shard {
             Ok(header) => header,
             Err(error) => return self.enter_malformed(now, id, kind, bytes, &error, slots),
         };
-        let fixed = Fixed(&bytes);
-        let stream = session.stream(direction, fixed.ssrc());
-        let source = Some((fixed.ssrc(), fixed.payload_type()));
-        let retransmitted =
-            stream.and_then(|stream| self.streams.get(stream)).is_some_and(|stream| stream.retransmissions == source);
+        let stream = session.stream(direction, Fixed(&bytes).ssrc());
         // Made where it stays: moving it is a good part of what reading costs.
         slots.push(enter(stream, 0, Packet::Rtp(RtpPacket::checked(bytes, header, now))));
-        if retransmitted && let Some(slot) = slots.last_mut() {
-            self.unwrap_rtx(slot);
-        }
     }
 
     /// Counts what a peer sent that cannot be read, and tells of it now and then. If it may go on, it is for no member to see.
@@ -241,7 +242,18 @@ impl Shard {
         }
     }
 
-    /// Puts the packet that was lost in place of its retransmission (RFC 4588).
+    /// Puts packets that were lost in place of their retransmissions (RFC 4588).
+    pub(crate) fn unwrap_all(&mut self, slots: &mut [Slot]) {
+        for slot in slots {
+            if let Output { stream: Some(stream), packet: Packet::Rtp(packet), .. } = &slot.output
+                && let Some((ssrc, payload_type)) = self.streams.get(*stream).and_then(|stream| stream.retransmissions)
+                && (ssrc, payload_type) == (packet.ssrc(), packet.payload_type())
+            {
+                self.unwrap_rtx(slot);
+            }
+        }
+    }
+
     fn unwrap_rtx(&mut self, slot: &mut Slot) {
         let Output { session, stream: Some(stream), packet: Packet::Rtp(packet), .. } = &mut slot.output else {
             return;

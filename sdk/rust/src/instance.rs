@@ -39,6 +39,9 @@ struct Slot<T> {
     write_rtcp: RtcpAccess,
 }
 
+/// So many frames of one stream in a row make looking ahead in their batch not worth the while.
+const FEW_SESSIONS: u32 = 4;
+
 /// All sessions of one instance of a plugin.
 pub(crate) struct Instance<T> {
     cx: Context,
@@ -186,12 +189,17 @@ impl<T: Interceptor> Instance<T> {
     /// Looks at the state of every stream of a batch before the first is served: where there are many sessions, little of
     /// it is in the processor's cache, and what is asked for at once comes at once and not one after the other.
     fn warm(&self, frames: &[u8]) {
-        let mut last = 0;
+        let (mut last, mut again) = (0, 0);
         for head in frame::heads(frames).filter(|head| head.kind() <= kind::WRITE_RTP) {
             if head.handle() == last {
+                again += 1;
+                // Few sessions: what there is of them is soon at hand.
+                if again > FEW_SESSIONS {
+                    return;
+                }
                 continue;
             }
-            last = head.handle();
+            (last, again) = (head.handle(), 0);
             let place = self.streams.get(last).and_then(|bound| self.slots.get(bound.slot as usize));
             if let Some(Some(member)) = place {
                 member.interceptor.prefetch(StreamId::new(last));
