@@ -14,6 +14,7 @@ mod state;
 use std::hint::black_box;
 
 use sandbar_sdk::{Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export};
+use smallvec::SmallVec;
 
 use crate::log::{Arrival, Log, Missing, Sample};
 use crate::options::{OPTIONS, Options};
@@ -24,7 +25,8 @@ use crate::state::{State, StreamState};
 #[derive(Debug)]
 pub struct NackGenerator {
     options: Options,
-    streams: Vec<Stream>,
+    /// Nearly always one, which is then found with the interceptor itself.
+    streams: SmallVec<[Stream; 1]>,
     round_trip: RoundTrip,
     /// When the timer is due.
     wake: Option<Instant>,
@@ -48,7 +50,7 @@ impl Interceptor for NackGenerator {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
         let round_trip = RoundTrip::default();
-        Ok(Self { options, streams: Vec::new(), round_trip, wake: None, resumed: Vec::new(), recovered: 0 })
+        Ok(Self { options, streams: SmallVec::new(), round_trip, wake: None, resumed: Vec::new(), recovered: 0 })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {

@@ -16,6 +16,7 @@ use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
     export,
 };
+use smallvec::SmallVec;
 
 use crate::options::{OPTIONS, Options};
 use crate::source::Source;
@@ -25,7 +26,8 @@ use crate::state::SourceState;
 #[derive(Debug)]
 pub struct ReportReceiver {
     options: Options,
-    streams: Vec<Stream>,
+    /// Nearly always one, which is then found with the interceptor itself.
+    streams: SmallVec<[Stream; 1]>,
     /// When the next report is due.
     due: Option<Instant>,
     /// Sources of a predecessor, until their streams are bound.
@@ -43,7 +45,7 @@ export!(ReportReceiver, place = Reports, wants = [emit_rtcp], options = OPTIONS)
 
 impl Interceptor for ReportReceiver {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: Vec::new(), due: None, resumed: Vec::new() })
+        Ok(Self { options: Options::parse(config)?, streams: SmallVec::new(), due: None, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {

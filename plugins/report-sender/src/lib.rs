@@ -14,6 +14,7 @@ use std::hint::black_box;
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export, warn,
 };
+use smallvec::SmallVec;
 
 use crate::options::{OPTIONS, Options};
 use crate::source::Source;
@@ -23,7 +24,8 @@ use crate::state::SourceState;
 #[derive(Debug)]
 pub struct ReportSender {
     options: Options,
-    streams: Vec<Stream>,
+    /// Nearly always one, which is then found with the interceptor itself.
+    streams: SmallVec<[Stream; 1]>,
     /// When the next reports are due.
     due: Option<Instant>,
     /// Streams of a predecessor, until they are bound.
@@ -42,7 +44,7 @@ export!(ReportSender, place = Reports, wants = [emit_rtcp, wall_clock], options 
 
 impl Interceptor for ReportSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: Vec::new(), due: None, resumed: Vec::new() })
+        Ok(Self { options: Options::parse(config)?, streams: SmallVec::new(), due: None, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {

@@ -17,6 +17,7 @@ use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, SessionInfo, StreamId,
     StreamInfo, export,
 };
+use smallvec::SmallVec;
 
 use crate::arrivals::Arrivals;
 use crate::feedback::Feedback;
@@ -34,7 +35,7 @@ const LEAST: usize = 64;
 pub struct TwccSender {
     options: Options,
     /// Streams with the extension, and its id in them.
-    streams: Vec<(StreamId, u8)>,
+    streams: SmallVec<[(StreamId, u8); 1]>,
     arrivals: Arrivals,
     /// SSRC of the latest packet: the feedback is about all, and names one.
     media: u32,
@@ -49,7 +50,7 @@ export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], options = OPTI
 impl Interceptor for TwccSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
-        Ok(Self { options, streams: Vec::new(), arrivals: Arrivals::default(), media: 0, count: 0, due: None })
+        Ok(Self { options, streams: SmallVec::new(), arrivals: Arrivals::default(), media: 0, count: 0, due: None })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
