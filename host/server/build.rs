@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let server = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = server.join("../..").canonicalize()?;
+    // Where build scripts run. A path that is not compiled in is right in every checkout that shares a target folder.
+    let root = Path::new("../..").canonicalize()?;
     // What of the project goes where in a new one. The lock file makes the dependencies those that the SDK is tested with;
     // cargo takes from it what it needs.
     let copied = [
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     ];
     let mut table = String::from("&[\n");
     for (from, to) in copied {
-        println!("cargo::rerun-if-changed={}", root.join(from).display());
+        println!("cargo::rerun-if-changed=../../{from}");
         let mut files = Vec::new();
         collect(&root.join(from), Path::new(to), &mut files)?;
         files.sort();

@@ -13,14 +13,16 @@ use sandbar_guest_build::{GuestBuild, Target};
 const EXAMPLES: [&str; 2] = ["crasher", "looper"];
 
 fn main() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Build scripts run in their package's folder. A path that is not compiled in is right in every checkout that shares a
+    // target folder.
+    let root = Path::new("../..");
     // What the components are made of; cargo looks into folders by itself.
     let sources =
         ["plugins", "sdk/rust/src", "sdk/rust/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock"].map(PathBuf::from);
     for source in sources.into_iter().chain(EXAMPLES.map(|name| Path::new("examples").join(name))) {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    match build(&root) {
+    match root.canonicalize().map_err(Into::into).and_then(|root| build(&root)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             for line in error.to_string().lines() {

@@ -38,6 +38,12 @@ pub fn unwrap_rtx(packet: &RtpPacket, ssrc: u32, payload_type: u8) -> Option<(Rt
     Some((original, again))
 }
 
+/// The header of a packet after the host has put an extension on it; `None` where it has no room for that.
+pub fn stamp(header: &[u8], extension: u8, value: &[u8]) -> Option<Vec<u8>> {
+    let mut packet = RtpPacket::assemble(header, Bytes::new());
+    packet.stamp(extension, value, u16::MAX).then(|| packet.header().to_vec())
+}
+
 /// Puts another header before the payload, as a plugin does that sees headers; nothing if it is none.
 pub fn replace_header_only(packet: &mut RtpPacket, header: &[u8]) -> bool {
     let whole = header_len(header) == Ok(header.len());

@@ -29,7 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rfc8888", &["burst", "emit-rtcp", "telemetry", "time", "wall-clock"]),
     ("stats", &["burst", "telemetry", "time", "wall-clock"]),
     ("rtpfb", &["attributes", "burst", "telemetry", "time"]),
-    ("twcc-header-extension", &["burst", "telemetry"]),
+    ("twcc-header-extension", &["burst", "stamps"]),
     ("twcc-sender", &["burst", "emit-rtcp", "telemetry", "time"]),
 ];
 

@@ -147,8 +147,11 @@ fn a_packet_never_grows_beyond_the_mtu() {
         assert!(out[0].bytes.len() <= 1200);
         assert_eq!(number(&out[0], 5).is_some(), payload + 12 + 8 <= 1200);
     }
-    let other_length = with_extensions(&[(4, &[1]), (5, &[1, 1, 1])], &[7; 1176]);
-    assert_eq!(harness.write(stream, &other_length)[0].bytes, other_length);
+    let no_room = with_extensions(&[(4, &[1]), (5, &[1])], &[7; 1180]);
+    assert_eq!(harness.write(stream, &no_room)[0].bytes, no_room);
+    let room = with_extensions(&[(4, &[1]), (5, &[1, 1, 1])], &[7; 1176]);
+    let out = harness.write(stream, &room);
+    assert!(out[0].bytes.len() == 1200 && number(&out[0], 5).is_some());
     let full = with_extensions(&[(5, &[1, 1])], &[7; 1180]);
     let before = harness.unstamped();
     assert!(number(&harness.write(stream, &full)[0], 5).is_some());

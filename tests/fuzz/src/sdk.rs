@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use rtc_shared::marshal::Unmarshal as _;
+use sandbar_host::fuzzing;
 use sandbar_sdk::rtcp::receiver_report::ReceiverReport;
 use sandbar_sdk::rtcp::sender_report::SenderReport;
 use sandbar_sdk::testing::Harness;
@@ -81,15 +82,24 @@ pub(crate) fn edit(data: &[u8]) {
                 let len = usize::from(input.byte());
                 let value = input.take(if what & 8 == 0 { len % 20 } else { len });
                 let twice = was.extensions().filter(|(other, _)| *other == id).count() > 1;
+                let stamped = fuzzing::stamp(&before, id, value);
                 match header.edit().set_extension(id, value) {
                     Ok(()) => {
+                        assert_eq!(
+                            stamped.as_deref(),
+                            Some(header.as_bytes()),
+                            "the host stamps {id} on {before:02x?}"
+                        );
                         assert!(twice || header.view().extension(id) == Some(value), "{id} {value:02x?} {before:02x?}");
                         let others = header.view().extensions().filter(|(other, _)| *other != id);
                         let others: Vec<_> = others.map(|(id, value)| (id, value.to_vec())).collect();
                         assert!(twice || others == kept(id), "{others:?} are left of {before:02x?}");
                         assert!(header.as_bytes().len() <= before.len() + value.len() + 9, "it grows by what it needs");
                     }
-                    Err(_) => assert_eq!(header.as_bytes(), before, "an error changes nothing"),
+                    Err(error) => {
+                        assert_eq!(header.as_bytes(), before, "an error changes nothing");
+                        assert_eq!(stamped, None, "the host stamps {id} on {before:02x?}, here: {error}");
+                    }
                 }
             }
         }

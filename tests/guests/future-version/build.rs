@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../wit");
+    let wit = Path::new("../../../wit");
     let future = Path::new(&env::var("OUT_DIR")?).join("wit");
     fs::create_dir_all(&future)?;
     for entry in fs::read_dir(&wit)? {

@@ -6,6 +6,7 @@
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
 //! | `privacy`, `emission`, `history`, `hold`, `attributes` | what a plugin may see, send, keep, hold and say of packets |
+//! | `stamps` | header extensions that the host puts on packets for a plugin |
 //! | `session_attributes` | what plugins of a chain tell each other beside the packets |
 //! | `timers`, `control`, `rtcp`, `sink`, `malformed` | the rest of the contract, and bad input |
 //! | `statistics` | what a plugin says of the packets is what became of them |
@@ -32,6 +33,7 @@ mod rtcp;
 mod session_attributes;
 mod sharing;
 mod sink;
+mod stamps;
 mod statistics;
 mod storms;
 mod swap;

@@ -68,6 +68,8 @@ impl member::GuestInterceptor for Nothing {
 
     fn handle_timeout(&self, _: u64, _: Option<StreamId>) {}
 
+    fn refill_stamps(&self, _: u32) {}
+
     fn control(&self, _: String) -> Result<String, Refusal> {
         Err(Refusal::Unsupported("there is nothing to ask".into()))
     }

@@ -14,8 +14,12 @@ use serde_json::json;
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// `pass`, `observe` or, by default, `transform`.
+    /// `pass`, `observe`, `stamp` or, by default, `transform`.
     access: String,
+    /// The header extension that it stamps.
+    extension: u8,
+    /// Commands for when the host asks for stamps.
+    on_refill: Vec<Command>,
     /// `packets` or, by default, `headers`.
     view: String,
     history: u32,
@@ -107,6 +111,11 @@ enum Command {
     Discard {
         id: u64,
     },
+    /// Stamps of this many bytes each.
+    Supply {
+        size: usize,
+        values: Vec<u8>,
+    },
     /// What is held of a stream: number, sequence number, size, time, `repaired`.
     Held {
         ssrc: u32,
@@ -169,6 +178,8 @@ struct Seen {
     rtcp_written: Vec<Vec<u8>>,
     /// Time, and SSRC of the stream.
     timeouts: Vec<(u64, Option<u32>)>,
+    /// Stamps that the host asked for, and how many were left.
+    refills: Vec<(usize, usize)>,
     bound: Vec<u32>,
     unbound: Vec<u32>,
     stream_attributes: Vec<String>,
@@ -234,6 +245,15 @@ impl Puppet {
                 self.seen.held.push(held.clone());
                 return held;
             }
+            Command::Supply { size, values } => {
+                return answer(match size {
+                    0 => cx.supply_stamps::<0>(&[[]]),
+                    1 => cx.supply_stamps::<1>(values.as_chunks().0),
+                    2 => cx.supply_stamps::<2>(values.as_chunks().0),
+                    16 => cx.supply_stamps::<16>(values.as_chunks().0),
+                    _ => cx.supply_stamps::<17>(values.as_chunks().0),
+                });
+            }
             Command::EmitRtcp { packets } => return answer(cx.emit_rtcp(&packets)),
             Command::Lookup { ssrc, sequence_number } => {
                 let entry = cx.history(self.stream(ssrc), sequence_number);
@@ -282,6 +302,7 @@ impl Puppet {
         let access = match self.config.access.as_str() {
             "pass" => Access::Pass,
             "observe" => Access::Observe(view),
+            "stamp" => Access::Stamp(self.config.extension),
             _ => Access::Transform(view),
         };
         Ok(Binding { access, history: self.config.history, unbound: self.config.unbound })
@@ -465,6 +486,14 @@ impl Interceptor for Puppet {
     fn handle_timeout(&mut self, cx: &mut Context, stream: Option<StreamId>) {
         let ssrc = stream.and_then(|stream| self.ssrc(stream));
         self.seen.timeouts.push((cx.now().as_nanos(), ssrc));
+    }
+
+    fn refill_stamps(&mut self, cx: &mut Context, wanted: usize) {
+        self.seen.refills.push((wanted, cx.stamps_left()));
+        for command in self.config.on_refill.clone() {
+            let answer = self.execute(cx, command);
+            self.seen.answers.push(answer);
+        }
     }
 
     /// A list of commands; the answer is a list of answers.
