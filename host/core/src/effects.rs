@@ -3,12 +3,11 @@
 
 use crate::burst::{Slot, State, behind};
 use crate::event::Event;
-use crate::frame::FrameKind;
-use crate::guest::{Batch, Effects, Note, Out, Scope, Shown};
+use crate::guest::{Batch, Effects, Note, Out, Shown};
 use crate::hops::Action;
 use crate::packet::{Kind, Packet, RtpPacket};
 use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
-use crate::shard::{Alarm, Output, Shard};
+use crate::shard::{Output, Shard};
 use crate::time::Instant;
 
 /// One member's step of a walk, while its transforms are called.
@@ -81,6 +80,9 @@ impl Shard {
 
     pub(crate) fn call_batch(&mut self, now: Instant, id: InstanceId, step: Option<&mut Step<'_>>) {
         let Some(instance) = self.instances.get_mut(id) else { return };
+        if let Some(until) = instance.guest().tenant().starved_until(now) {
+            return self.starve(now, id, until, step);
+        }
         match instance.process(now) {
             Ok(()) => self.absorb_batch(id, step),
             Err(fault) => self.fail(now, id, fault, None, step),
@@ -166,12 +168,12 @@ impl Shard {
             }
         }
         drop(packets);
-        for (scope, at) in effects.wakes.drain(..) {
-            let alarm = match scope {
-                Scope::Session(seat) => Alarm::Session(id, seat),
-                Scope::Stream(stream) => Alarm::Stream(id, stream),
-            };
-            self.wheel.insert(at, alarm);
+        for scope in effects.wakes.drain(..) {
+            self.arm(id, scope);
+        }
+        for exceeded in effects.exceeded.drain(..) {
+            let now = self.instances[id].guest().call.now;
+            self.tell_exceeded(now, exceeded);
         }
         for (seat, note) in effects.notes.drain(..) {
             self.note(id, seat, note);
@@ -264,41 +266,6 @@ impl Shard {
         if discarded > 0 {
             self.emitted.iter_mut().for_each(Vec::clear);
             self.tell(Event::Storm { discarded });
-        }
-    }
-
-    /// Wakes whoever's timer is due.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        let mut due = Vec::new();
-        self.wheel.expire(now, &mut due);
-        let mut called: Vec<InstanceId> = Vec::new();
-        for alarm in due {
-            let (id, kind, handle) = match alarm {
-                Alarm::Session(id, seat) => (id, FrameKind::SessionTimer, seat),
-                Alarm::Stream(id, stream) => (id, FrameKind::StreamTimer, stream),
-                Alarm::Restart(session, member) => {
-                    self.restart(now, session, member);
-                    continue;
-                }
-            };
-            let Some(instance) = self.instances.get_mut(id) else { continue };
-            let guest = instance.guest_mut();
-            let wake = match alarm {
-                Alarm::Session(..) => guest.seats.get_mut(handle).map(|seat| &mut seat.wake),
-                _ => guest.streams.get_mut(handle).map(|bound| &mut bound.wake),
-            };
-            // Set again, cleared or gone since.
-            let Some(wake) = wake.filter(|wake| wake.is_some_and(|at| at <= now)) else { continue };
-            *wake = None;
-            instance.waiting.push_timer(now, kind, handle);
-            if instance.waiting.count as usize >= self.config.batch_frames {
-                self.flush(now, id);
-            } else if !called.contains(&id) {
-                called.push(id);
-            }
-        }
-        for id in called {
-            self.flush(now, id);
         }
     }
 }

@@ -50,6 +50,9 @@ pub struct EngineConfig {
     pub call_deadline: Option<u64>,
     /// Bounds on what is compiled.
     pub compile: CompileLimits,
+    /// Instructions of WebAssembly, as wasmtime counts its fuel, that a call into a plugin may take, in place of the deadline:
+    /// the same call then ends at the same instruction on every machine, for replay and tests. Slower, by a third or so.
+    pub fuel: Option<u64>,
 }
 
 /// The engine could not be made.
@@ -88,7 +91,7 @@ impl Engine {
     }
 
     fn build(config: EngineConfig) -> wasmtime::Result<Self> {
-        let wasmtime = wasmtime::Engine::new(&settings())?;
+        let wasmtime = wasmtime::Engine::new(&settings(config.fuel.is_some()))?;
         let mut contract = Linker::new(&wasmtime);
         imports::add_to_linker(&mut contract)?;
         let mut with_wasi = Linker::new(&wasmtime);
@@ -112,9 +115,9 @@ impl Engine {
     }
 }
 
-fn settings() -> wasmtime::Config {
+fn settings(fuel: bool) -> wasmtime::Config {
     let mut config = wasmtime::Config::new();
-    config.epoch_interruption(true);
+    config.epoch_interruption(!fuel).consume_fuel(fuel);
     // Not in the contract, and each a surface less: garbage collection, exceptions, threads, 64-bit memories.
     config.wasm_gc(false).wasm_function_references(false).wasm_exceptions(false);
     config.wasm_threads(false).shared_memory(false).wasm_memory64(false);

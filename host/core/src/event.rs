@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::fault::FaultKind;
 use crate::plugin::Digest;
 use crate::session::SessionId;
+use crate::tenant::QuotaExceeded;
 
 /// How much a log line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -121,6 +122,8 @@ pub enum Event {
         /// How many there have been.
         count: u64,
     },
+    /// A tenant wanted more than its quota; told at most every 10 seconds for each quota.
+    Quota(QuotaExceeded),
     /// Plugins answered each other with ever more packets; the rest was discarded.
     Storm {
         /// Packets discarded.
@@ -152,6 +155,7 @@ impl std::fmt::Display for Event {
             Self::Malformed { session_name, message, count, .. } => {
                 write!(f, "the peer of session {session_name} sends what cannot be read ({count} so far): {message}")
             }
+            Self::Quota(exceeded) => exceeded.fmt(f),
             Self::Storm { discarded } => {
                 write!(f, "plugins answered each other without end; {discarded} of their packets were discarded")
             }

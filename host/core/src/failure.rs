@@ -224,7 +224,7 @@ impl Shard {
         if let Some(incident) = member.incident.take() {
             self.cleared.extend(self.incidents.remove(&incident).into_iter().flatten().filter(|other| *other != owner));
         }
-        let quarantined = member.spec.plugin.count_fault();
+        let quarantined = member.spec.plugin.count_fault(fault.kind);
         let (state, action) = match member.spec.on_fault {
             FaultPolicy::Drop => (MemberState::Closed, FaultAction::Closed),
             FaultPolicy::Restart if !member.spec.plugin.quarantined() => {

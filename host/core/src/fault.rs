@@ -8,7 +8,7 @@ use serde::Serialize;
 pub enum FaultKind {
     /// It trapped: unreachable code, a division by zero, an access out of bounds, a stack overflow.
     Trap,
-    /// It did not return within the call deadline.
+    /// It did not return within the call deadline, or its fuel.
     Deadline,
     /// It trapped after it was refused memory.
     Memory,

@@ -16,7 +16,9 @@ use crate::sink::Outlet;
 use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
 use crate::survey::{self, SurveyError};
+use crate::tenant::{Holdings, Quotas, Tenant};
 use crate::time::{Instant, WallClock};
+use crate::timers::Timer;
 use crate::values::{Changes, Values};
 
 /// What a file says that it imports, and how many functions and modules it has.
@@ -62,11 +64,12 @@ pub struct Batch {
 impl Batch {
     /// The stream, and the session's MTU.
     pub fn new(info: StreamInfo, mtu: u16) -> Option<Self> {
-        let mut guest = Guest::new(Limits::default(), WallClock::default());
+        let holdings = || Holdings::new(Tenant::new("fuzzing", Quotas::default()));
+        let mut guest = Guest::new(Limits::default(), WallClock::default(), holdings());
         let seat = guest.seats.insert(Seat {
             owner: Owner { session: SessionId::default(), member: 0 },
             mtu,
-            wake: None,
+            timer: Timer::default(),
             resource: None,
             metrics: Vec::new(),
             oversize: 0,
@@ -76,6 +79,8 @@ impl Batch {
             used: Used::default(),
             held: Held::default(),
             stamps: Stamps::default(),
+            holdings: holdings(),
+            histories: 0,
             inheritance: None,
         })?;
         let stream = guest.streams.insert(Bound {
@@ -87,7 +92,8 @@ impl Batch {
             info: Arc::new(info),
             access: Access::Transform(View::Headers),
             history: None,
-            wake: None,
+            reserved: 0,
+            timer: Timer::default(),
         })?;
         guest.call.processing = true;
         Some(Self { guest, stream })

@@ -19,7 +19,9 @@ use crate::packet::{Fixed, Packet, RtcpPacket, RtpPacket};
 use crate::session::Direction;
 use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
+use crate::tenant::{Holdings, Quota, QuotaExceeded, Tenant};
 use crate::time::{Instant, WallClock};
+use crate::timers::{Scope, Timer};
 use crate::values::{Changes, Values};
 use crate::{packet, rtcp, sink};
 
@@ -28,7 +30,7 @@ use crate::{packet, rtcp, sink};
 pub(crate) struct Seat {
     pub(crate) owner: crate::session::Owner,
     pub(crate) mtu: u16,
-    pub(crate) wake: Option<Instant>,
+    pub(crate) timer: Timer,
     pub(crate) resource: Option<ResourceAny>,
     pub(crate) metrics: Vec<(String, Metric)>,
     /// Packets that went on as they came because the change would have made them larger than the MTU.
@@ -40,8 +42,20 @@ pub(crate) struct Seat {
     pub(crate) used: Used,
     pub(crate) held: Held,
     pub(crate) stamps: Stamps,
+    /// What it has of its tenant's, and of that memory, bytes that its histories may come to.
+    pub(crate) holdings: Holdings,
+    pub(crate) histories: u64,
     /// While it takes over from a predecessor.
     pub(crate) inheritance: Option<Box<Inheritance>>,
+}
+
+impl Seat {
+    /// Counts for the tenant what is held, as it is now.
+    pub(crate) fn count_held(&mut self) {
+        let (packets, bytes) = self.held.total();
+        self.holdings.set(Quota::HeldPackets, packets as u64);
+        self.holdings.set(Quota::Memory, self.histories + bytes as u64);
+    }
 }
 
 /// A counter's or a gauge's value.
@@ -66,7 +80,9 @@ pub(crate) struct Bound {
     pub(crate) info: Arc<StreamInfo>,
     pub(crate) access: Access,
     pub(crate) history: Option<History>,
-    pub(crate) wake: Option<Instant>,
+    /// Bytes that the history may come to.
+    pub(crate) reserved: u64,
+    pub(crate) timer: Timer,
 }
 
 /// A packet that waits in the burst for the guest to hand it on.
@@ -300,13 +316,6 @@ pub(crate) enum Note {
     Published { name: String, json: String },
 }
 
-/// Which timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scope {
-    Session(u32),
-    Stream(u32),
-}
-
 /// What a call brought about.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
@@ -315,13 +324,16 @@ pub(crate) struct Effects {
     /// What packets that were handed on become.
     pub(crate) handed: Vec<u8>,
     pub(crate) holds: Vec<Hold>,
-    pub(crate) wakes: Vec<(Scope, Instant)>,
+    /// Timers that have been set.
+    pub(crate) wakes: Vec<Scope>,
     /// Under the seat's number, 0 for the instance as a whole.
     pub(crate) notes: Vec<(u32, Note)>,
     /// Bytes for sinks, by seat.
     pub(crate) written: Vec<(u32, bytes::Bytes)>,
     /// Seats that have set values of their sessions.
     pub(crate) changed: Vec<u32>,
+    /// What the tenant's quotas refused, each once.
+    pub(crate) exceeded: Vec<QuotaExceeded>,
     /// By all sessions together.
     pub(crate) spent: Spent,
 }
@@ -337,6 +349,7 @@ impl Effects {
         self.notes.clear();
         self.written.clear();
         self.changed.clear();
+        self.exceeded.clear();
         self.spent = Spent::default();
     }
 
@@ -346,6 +359,13 @@ impl Effects {
     }
 
     /// Lets a packet of the guest's own leave.
+    /// Notes that a quota of the tenant's refused something.
+    pub(crate) fn exceed(&mut self, exceeded: QuotaExceeded) {
+        if !self.exceeded.iter().any(|known| known.quota == exceeded.quota) {
+            self.exceeded.push(exceeded);
+        }
+    }
+
     pub(crate) fn send(&mut self, out: Out, packet: impl Into<Packet>) {
         self.out.push(out);
         self.packets.push(packet.into());
@@ -368,14 +388,21 @@ pub(crate) struct Call {
     pub(crate) processing: bool,
 }
 
-/// Memory that the instance has, and the bound on it.
+/// Memory that the instance has, and the bounds on it.
 #[derive(Debug)]
 pub(crate) struct Meter {
     memories: usize,
     tables: usize,
     limits: Limits,
     pub(crate) refused: bool,
+    /// The tenant's quota that refused it, where one did.
+    pub(crate) exceeded: Option<QuotaExceeded>,
+    /// The instance, and its memory.
+    pub(crate) holdings: Holdings,
 }
+
+/// What an element of a table takes.
+const TABLE_ELEMENT: usize = 16;
 
 /// The data of an instance's store.
 pub(crate) struct Guest {
@@ -418,14 +445,15 @@ pub(crate) enum Refused {
 }
 
 impl Guest {
-    pub(crate) fn new(limits: Limits, wall_clock: WallClock) -> Self {
+    pub(crate) fn new(limits: Limits, wall_clock: WallClock, holdings: Holdings) -> Self {
+        let meter = Meter { memories: 0, tables: 0, limits, refused: false, exceeded: None, holdings };
         Self {
             seats: Ids::new(),
             streams: Ids::new(),
             batch: Box::default(),
             call: Call::default(),
             used: Used::default(),
-            meter: Meter { memories: 0, tables: 0, limits, refused: false },
+            meter,
             limits,
             wall_clock,
             random: 0,
@@ -555,9 +583,12 @@ impl Guest {
 
     /// Whether the session may emit another packet of `bytes` bytes in this call.
     pub(crate) fn spend(&mut self, seat: u32, bytes: usize) -> bool {
-        let Call { turn, effects, .. } = &mut self.call;
-        let seat = self.seats.get_mut(seat);
-        seat.is_some_and(|seat| seat.used.emit(*turn, &mut effects.spent, bytes, &self.limits))
+        let Call { turn, effects, now, .. } = &mut self.call;
+        let Some(seat) = self.seats.get_mut(seat) else { return false };
+        if !seat.used.emit(*turn, &mut effects.spent, bytes, &self.limits) {
+            return false;
+        }
+        seat.holdings.tenant().emit(*now, bytes).map_err(|exceeded| effects.exceed(exceeded)).is_ok()
     }
 
     /// What the session has used, or the instance for what is no session's.
@@ -571,7 +602,17 @@ impl Guest {
     /// Whether the session may say another thing this second; what it may not is counted.
     pub(crate) fn may_speak(&mut self, seat: u32) -> bool {
         let (now, limits) = (self.call.now, self.limits);
-        self.used(seat).speak(now, &limits)
+        if !self.used(seat).speak(now, &limits) {
+            return false;
+        }
+        let spent = self.meter.holdings.tenant().spend(Quota::Messages, now, 1);
+        let may = spent.map_err(|exceeded| self.call.effects.exceed(exceeded)).is_ok();
+        self.used(seat).unheard += u64::from(!may);
+        may
+    }
+
+    pub(crate) fn tenant(&self) -> &Tenant {
+        self.meter.holdings.tenant()
     }
 
     /// Bytes of linear memory.
@@ -587,10 +628,23 @@ impl Access {
     }
 }
 
+impl Meter {
+    /// Whether the tenant has room for so many bytes more, which are then taken.
+    fn afford(&mut self, bytes: usize) -> bool {
+        match self.holdings.take(Quota::Memory, bytes as u64) {
+            Ok(()) => true,
+            Err(exceeded) => {
+                self.exceeded = Some(exceeded);
+                false
+            }
+        }
+    }
+}
+
 impl wasmtime::ResourceLimiter for Meter {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.memories.saturating_sub(current).saturating_add(desired);
-        let fits = total <= self.limits.memory;
+        let fits = total <= self.limits.memory && self.afford(desired.saturating_sub(current));
         if fits {
             self.memories = total;
         }
@@ -600,7 +654,8 @@ impl wasmtime::ResourceLimiter for Meter {
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let total = self.tables.saturating_sub(current).saturating_add(desired);
-        let fits = total <= self.limits.table_elements;
+        let more = desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT);
+        let fits = total <= self.limits.table_elements && self.afford(more);
         if fits {
             self.tables = total;
         }

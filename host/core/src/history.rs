@@ -25,6 +25,15 @@ impl History {
         Self { slots: Vec::new(), kept: packets.clamp(1, 1 << 15) as usize, newest: 0 }
     }
 
+    /// Bytes that a ring for `packets` packets may come to, with their payloads.
+    pub(crate) fn room(packets: u32, mtu: u16) -> u64 {
+        if packets == 0 {
+            return 0;
+        }
+        let kept = Self::new(packets).kept.next_power_of_two();
+        (kept * (size_of::<Option<Entry>>() + usize::from(mtu))) as u64
+    }
+
     /// Whether a ring for `packets` packets has this one's size.
     pub(crate) fn serves(&self, packets: u32) -> bool {
         Self::new(packets).kept == self.kept

@@ -193,9 +193,12 @@ impl Shard {
                     (Some(output), Some(kept)) => kept.place = Place::Host(output),
                     _ => drop(seated.held.remove(id)),
                 }
+                seated.count_held();
             }
             Hold::Release { id, header, attributes, .. } => {
-                let Some(Kept { place: Place::Host(mut output), .. }) = seated.held.remove(id) else { return };
+                let kept = seated.held.remove(id);
+                seated.count_held();
+                let Some(Kept { place: Place::Host(mut output), .. }) = kept else { return };
                 if let Packet::Rtp(packet) = &mut output.packet {
                     if !header.is_empty() {
                         packet.replace_header_only(&header);
@@ -210,7 +213,9 @@ impl Shard {
                 self.go_on(owner, output, step, anchor);
             }
             Hold::Discard { id, .. } => {
-                if seated.held.remove(id).is_some() {
+                let known = seated.held.remove(id).is_some();
+                seated.count_held();
+                if known {
                     self.count_dropped(owner, 1);
                 }
             }
@@ -238,6 +243,7 @@ impl Shard {
     pub(crate) fn release_held(&mut self, id: InstanceId, seat: u32, stream: Option<u32>) {
         let Some(seat) = self.seat_mut(id, seat) else { return };
         let (owner, outputs) = (seat.owner, seat.held.take(|of| stream.is_none_or(|stream| of == stream)));
+        seat.count_held();
         for output in outputs {
             self.go_on(owner, output, None, 0);
         }
@@ -294,11 +300,13 @@ impl Shard {
         let new_handle = |old| handles.iter().find(|(known, _)| *known == old).map(|(_, new)| *new);
         let Some(seat) = self.seat_mut(from, old_seat) else { return };
         let (owner, mut held) = (seat.owner, std::mem::take(&mut seat.held));
+        seat.count_held();
         for output in held.take(|stream| new_handle(stream).is_none()) {
             self.go_on(owner, output, None, 0);
         }
         if let Some(seat) = self.seat_mut(prepared.instance, prepared.seat) {
             seat.held = held.moved(new_handle);
+            seat.count_held();
         }
     }
 }

@@ -10,12 +10,14 @@ use crate::bindings::{
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
-use crate::guest::{Bound, Guest, Metric, Note, Out, Scope, Shown};
+use crate::guest::{Bound, Guest, Metric, Note, Out, Shown};
 use crate::hold::{Hold, Place};
 use crate::packet::{self, Fixed, Packet, RtcpPacket, RtpPacket};
 use crate::plugin::CONTRACT;
 use crate::rtcp;
+use crate::tenant::Quota;
 use crate::time::Instant;
+use crate::timers::Scope;
 use crate::wheel::Wheel;
 
 /// Most timers that one call may set: more than it has sessions and streams means nothing.
@@ -69,20 +71,10 @@ impl time::Host for Guest {
     }
 
     fn wake_session(&mut self, session: u32, at: Option<u64>) -> wasmtime::Result<()> {
-        let at = at.map(|at| Wheel::<()>::due(Instant::from_nanos(at)));
-        match self.seats.get_mut(session) {
-            Some(seat) => seat.wake = at,
-            None => return Ok(()),
-        }
         self.set_timer(Scope::Session(session), at)
     }
 
     fn wake_stream(&mut self, stream: u32, at: Option<u64>) -> wasmtime::Result<()> {
-        let at = at.map(|at| Wheel::<()>::due(Instant::from_nanos(at)));
-        match self.streams.get_mut(stream) {
-            Some(bound) => bound.wake = at,
-            None => return Ok(()),
-        }
         self.set_timer(Scope::Stream(stream), at)
     }
 }
@@ -128,13 +120,39 @@ fn add_attributes(to: &mut Attributes, added: Vec<types::Attribute>) -> Result<(
 }
 
 impl Guest {
-    fn set_timer(&mut self, scope: Scope, at: Option<Instant>) -> wasmtime::Result<()> {
-        let wakes = &mut self.call.effects.wakes;
-        if wakes.len() >= MAX_WAKES {
-            self.call.blame = Some(FaultKind::HostCall);
-            return Err(wasmtime::Error::msg(format!("more than {MAX_WAKES} timers set in one call")));
+    fn set_timer(&mut self, scope: Scope, at: Option<u64>) -> wasmtime::Result<()> {
+        let at = at.map(|at| Wheel::<()>::due(Instant::from_nanos(at)));
+        let Self { seats, streams, call, .. } = self;
+        let seat = match scope {
+            Scope::Session(seat) => seat,
+            Scope::Stream(stream) => streams.get(stream).map_or(0, |bound| bound.seat),
+        };
+        // Gone, or never there: nothing to set.
+        let Some(seat) = seats.get_mut(seat) else { return Ok(()) };
+        let timer = match scope {
+            Scope::Session(_) => Some(&mut seat.timer),
+            Scope::Stream(stream) => streams.get_mut(stream).map(|bound| &mut bound.timer),
+        };
+        let Some(timer) = timer else { return Ok(()) };
+        match (timer.wake, at) {
+            (None, Some(_)) => {
+                if let Err(exceeded) = seat.holdings.take(Quota::Timers, 1) {
+                    call.effects.exceed(exceeded);
+                    return Ok(());
+                }
+            }
+            (Some(_), None) => seat.holdings.give(Quota::Timers, 1),
+            _ => {}
         }
-        wakes.extend(at.map(|at| (scope, at)));
+        timer.wake = at;
+        if at.is_some() {
+            let wakes = &mut call.effects.wakes;
+            if wakes.len() >= MAX_WAKES {
+                call.blame = Some(FaultKind::HostCall);
+                return Err(wasmtime::Error::msg(format!("more than {MAX_WAKES} timers set in one call")));
+            }
+            wakes.push(scope);
+        }
         Ok(())
     }
 
@@ -270,6 +288,12 @@ impl Guest {
         let size = usize::from(known.header) + payload;
         let (packets, bytes) = seat.held.staying();
         if packets >= limits.held_packets || bytes + size > limits.held_bytes {
+            return Err(Error::Quota);
+        }
+        let memory = seat.holdings.take(Quota::Memory, size as u64);
+        if let Err(exceeded) = memory.and_then(|()| seat.holdings.take(Quota::HeldPackets, 1)) {
+            seat.count_held();
+            self.call.effects.exceed(exceeded);
             return Err(Error::Quota);
         }
         known.handed = true;
@@ -431,7 +455,17 @@ impl attributes::Host for Guest {
             return Ok(Err(error));
         }
         let first = seat.changes.is_empty();
-        let set = seat.changes.set(&seat.values, Some(seat.owner.member), &key, value.map(Into::into));
+        let value: Option<Value> = value.map(Into::into);
+        // As if it replaced nothing; counted exactly once it has taken effect.
+        let size = value.as_ref().map_or(0, |value| key.len() + value.size());
+        if let Err(exceeded) = seat.holdings.take(Quota::AttributeBytes, size as u64) {
+            self.call.effects.exceed(exceeded);
+            return Ok(Err(Error::Quota));
+        }
+        let set = seat.changes.set(&seat.values, Some(seat.owner.member), &key, value);
+        if set.is_err() {
+            seat.holdings.give(Quota::AttributeBytes, size as u64);
+        }
         if first && !seat.changes.is_empty() {
             self.call.effects.changed.push(session);
         }
@@ -496,6 +530,10 @@ impl Guest {
         match known {
             Some(at) => change(&mut seat.metrics[at].1),
             None if seat.metrics.len() < limit && name.len() <= MAX_NAME => {
+                if let Err(exceeded) = seat.holdings.take(Quota::Metrics, 1) {
+                    seat.used.unheard += 1;
+                    return self.call.effects.exceed(exceeded);
+                }
                 let mut metric = Metric::Count(0);
                 change(&mut metric);
                 seat.metrics.push((name, metric));

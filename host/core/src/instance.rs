@@ -12,15 +12,17 @@ use crate::chain::Limits;
 use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
 use crate::guest::{Batch, Effects, Guest, Seat};
+use crate::imports::split_mix;
 use crate::plugin::Code;
 use crate::stream::StreamInfo;
+use crate::tenant::{Holdings, Quota};
 use crate::time::{Instant, WallClock};
 use crate::wasi::Wasi;
 
 /// A plugin's answer: what was asked for, or why not.
 pub(crate) type Answer<T> = Result<T, types::Refusal>;
 
-/// Of so many calls one is timed.
+/// Of so many calls one is timed, on average. Which ones a plugin cannot know, or it would be quick in just those.
 const SAMPLE: u64 = 16;
 /// Bytes that the host copies from a guest in one of its calls.
 const HOSTCALL_BYTES: usize = 8 << 20;
@@ -36,6 +38,9 @@ pub(crate) struct Instance {
     /// Calls into it, and nanoseconds that they took.
     pub(crate) calls: u64,
     pub(crate) nanos: u64,
+    /// Calls before the next one that is timed, and where that number comes from.
+    untimed: u64,
+    sampler: u64,
     /// What changes places with the guest's while it is being dealt with; kept to reuse its memory.
     spare_effects: Option<Box<Effects>>,
     spare_batch: Option<Box<Batch>>,
@@ -43,9 +48,15 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// Instantiates the plugin. Its start code runs under the deadline.
-    pub(crate) fn new(code: &Arc<Code>, limits: Limits, wall_clock: WallClock, now: Instant) -> Result<Self, Fault> {
+    pub(crate) fn new(
+        code: &Arc<Code>,
+        limits: Limits,
+        wall_clock: WallClock,
+        now: Instant,
+        (holdings, sampler): (Holdings, u64),
+    ) -> Result<Self, Fault> {
         let engine = &code.engine.0;
-        let mut store = Store::new(&engine.wasmtime, Guest::new(limits, wall_clock));
+        let mut store = Store::new(&engine.wasmtime, Guest::new(limits, wall_clock, holdings));
         store.data_mut().wasi = Wasi::new(&code.granted);
         store.limiter(|guest| &mut guest.meter);
         // What one call may make the host copy from the guest: a burst handed on, what is emitted, a saved state.
@@ -75,7 +86,7 @@ impl Instance {
             Err(wasmtime::Error::msg("the call did not return within its deadline"))
         });
         store.data_mut().call = crate::guest::Call { now, ..Default::default() };
-        store.set_epoch_deadline(1);
+        bound(&mut store, engine.config.fuel);
         let instantiate = |store: &mut Store<Guest>| {
             let instance = code.pre.instantiate(&mut *store)?;
             let exports = code.typed.load(&mut *store, &instance)?;
@@ -91,6 +102,8 @@ impl Instance {
             code: code.clone(),
             calls: 0,
             nanos: 0,
+            untimed: 0,
+            sampler,
             spare_effects: None,
             spare_batch: None,
         })
@@ -125,11 +138,16 @@ impl Instance {
         // The calls of one batch in the typed lane share a deadline.
         guest.call.ticks = if guest.call.processing { guest.call.ticks } else { 0 };
         guest.meter.refused = false;
-        self.store.set_epoch_deadline(1);
+        guest.meter.exceeded = None;
+        bound(&mut self.store, self.code.engine.0.config.fuel);
         // Reading a clock takes as long as a short call: one call in so many stands for the others.
-        let timed = self.calls.is_multiple_of(SAMPLE);
         self.calls += 1;
-        if timed { self.code.engine.0.config.clocks.monotonic.map(|clock| clock()) } else { None }
+        if self.untimed > 0 {
+            self.untimed -= 1;
+            return None;
+        }
+        self.untimed = split_mix(&mut self.sampler) % (2 * SAMPLE - 1);
+        self.code.engine.0.config.clocks.monotonic.map(|clock| clock())
     }
 
     #[inline]
@@ -137,7 +155,10 @@ impl Instance {
         if let Some(started) = started
             && let Some(clock) = self.code.engine.0.config.clocks.monotonic
         {
-            self.nanos += SAMPLE * clock().saturating_sub(started);
+            let nanos = SAMPLE * clock().saturating_sub(started);
+            self.nanos += nanos;
+            let guest = self.store.data();
+            guest.tenant().charge(guest.call.now, nanos);
         }
         result.map_err(|error| fault(self.store.data(), &error))
     }
@@ -375,7 +396,12 @@ impl Instance {
     }
 
     pub(crate) fn forget_stream(&mut self, handle: u32) {
-        self.store.data_mut().streams.remove(handle);
+        let guest = self.store.data_mut();
+        let Some(bound) = guest.streams.remove(handle) else { return };
+        let Some(seat) = guest.seats.get_mut(bound.seat) else { return };
+        seat.holdings.give(Quota::Timers, u64::from(bound.timer.wake.is_some()));
+        seat.histories -= bound.reserved;
+        seat.count_held();
     }
 
     pub(crate) fn save(&mut self, now: Instant, seat: u32) -> Result<Option<Vec<u8>>, Fault> {
@@ -415,6 +441,16 @@ impl Instance {
     }
 }
 
+/// Bounds the call that is about to be made.
+#[inline]
+fn bound(store: &mut Store<Guest>, fuel: Option<u64>) {
+    match fuel {
+        None => store.set_epoch_deadline(1),
+        // It fails only where the engine counts none.
+        Some(fuel) => drop(store.set_fuel(fuel)),
+    }
+}
+
 /// What a session's interceptors are told of it.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionInfo {
@@ -428,14 +464,16 @@ pub(crate) struct SessionInfo {
 fn fault(guest: &Guest, error: &wasmtime::Error) -> Fault {
     let kind = match (guest.call.blame, error.downcast_ref::<Trap>()) {
         (Some(kind), _) => kind,
+        (None, Some(Trap::OutOfFuel)) => FaultKind::Deadline,
         (None, Some(_)) if guest.meter.refused => FaultKind::Memory,
         (None, Some(_)) => FaultKind::Trap,
         (None, None) if guest.meter.refused => FaultKind::Memory,
         (None, None) => FaultKind::HostCall,
     };
-    let message = match error.downcast_ref::<Trap>() {
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
+    let message = match (error.downcast_ref::<Trap>(), &guest.meter.exceeded) {
+        (_, Some(exceeded)) if kind == FaultKind::Memory => exceeded.to_string(),
+        (Some(trap), _) => trap.to_string(),
+        (None, _) => error.root_cause().to_string(),
     };
     Fault { kind, message: message.lines().next().unwrap_or_default().to_owned() }
 }

@@ -10,12 +10,13 @@ use wasmtime::component::{Component, InstancePre};
 use crate::bindings::{BatchLaneIndices, InterceptorIndices, describe};
 use crate::chain::Limits;
 use crate::engine::Engine;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::guest::Guest;
 use crate::instance::Instance;
 use crate::order::Place;
 use crate::signature::{PublicKey, SignatureError, signers};
 use crate::survey::{self, Survey, SurveyError};
+use crate::tenant::{Holdings, Quotas, Tenant};
 use crate::time::{Instant, WallClock};
 
 /// The version of the contract that this host speaks.
@@ -124,7 +125,7 @@ impl Grants {
     }
 
     /// The names of what is in `self` and not in `granted`.
-    fn beyond(mut self, mut granted: Self) -> Vec<&'static str> {
+    pub fn beyond(mut self, mut granted: Self) -> Vec<&'static str> {
         let has = |grants: &mut Self, name| grants.by_name(name).is_some_and(|grant| *grant);
         Self::NAMES.into_iter().filter(|name| has(&mut self, name) && !has(&mut granted, name)).collect()
     }
@@ -264,6 +265,9 @@ impl std::fmt::Debug for Plugin {
 
 /// Faults of one version, over all sessions, after which it is not started again.
 pub(crate) const QUARANTINE: u32 = 20;
+/// Faults that a call counts for which did not return: each of them has held up everyone on its worker, so the third is the
+/// last.
+const DEADLINE_WEIGHT: u32 = 7;
 
 impl Plugin {
     /// Compiles a component, or takes its code from the cache, and asks it for its description. Refuses what is not a
@@ -376,8 +380,10 @@ impl Plugin {
     }
 
     /// Counts a fault; true when this one puts the version into quarantine.
-    pub(crate) fn count_fault(&self) -> bool {
-        self.0.faults.fetch_add(1, Ordering::Relaxed) + 1 == QUARANTINE
+    pub(crate) fn count_fault(&self, kind: FaultKind) -> bool {
+        let weight = if kind == FaultKind::Deadline { DEADLINE_WEIGHT } else { 1 };
+        let before = self.0.faults.fetch_add(weight, Ordering::Relaxed);
+        before < QUARANTINE && before + weight >= QUARANTINE
     }
 }
 
@@ -427,7 +433,8 @@ fn trusted(engine: &Engine, code: &[u8]) -> Option<Component> {
 
 fn describe(code: &Arc<Code>) -> Result<Description, LoadError> {
     let failed = |fault: Fault| LoadError::Describe(format!("{}: {}", fault.kind, fault.message));
-    let said = Instance::new(code, Limits::default(), WallClock::default(), Instant::ZERO)
+    let nobody = Holdings::new(Tenant::new("nobody", Quotas::default()));
+    let said = Instance::new(code, Limits::default(), WallClock::default(), Instant::ZERO, (nobody, 0))
         .and_then(|mut instance| instance.describe())
         .map_err(failed)?;
     let word = |what: &str, text: &str| {

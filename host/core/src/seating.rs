@@ -11,13 +11,16 @@ use crate::guest::{Batch, Bound, Effects, Seat};
 use crate::history::History;
 use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
+use crate::imports::split_mix;
 use crate::instance::Instance;
 use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
 use crate::shard::{BindError, ChainError, Shard};
 use crate::sink::Outlet;
 use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
+use crate::tenant::{Holdings, Quota};
 use crate::time::Instant;
+use crate::timers::Timer;
 use crate::values::Changes;
 
 /// A member that is ready to take its place, and what its calls have brought about: that waits until it has the place, also
@@ -103,8 +106,9 @@ impl Shard {
         id: SessionId,
         spec: &MemberSpec,
         alone: bool,
-    ) -> Result<(InstanceId, bool), Fault> {
-        let tenant = self.sessions.get(id).map(|session| session.tenant).unwrap_or_default();
+    ) -> Result<(InstanceId, bool), Failed> {
+        let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
+        let (tenant, mut holdings) = (session.tenant, Holdings::new(session.holdings.tenant().clone()));
         let granted = spec.plugin.code().granted;
         let key = (tenant, spec.plugin.digest(), spec.plugin.lane(), granted, spec.limits);
         let shared = spec.isolation() == Isolation::Tenant && !alone;
@@ -119,7 +123,10 @@ impl Shard {
                 return Ok((found, true));
             }
         }
-        let instance = Instance::new(spec.plugin.code(), spec.limits, self.config.wall_clock, now)?;
+        holdings.take(Quota::Instances, 1).map_err(|exceeded| Failed::Refused(exceeded.into()))?;
+        let sampler = split_mix(&mut self.random);
+        let instance = Instance::new(spec.plugin.code(), spec.limits, self.config.wall_clock, now, (holdings, sampler));
+        let instance = instance.map_err(Failed::Fault)?;
         let instance = self.instances.insert(Box::new(instance));
         if shared {
             self.shared.insert(key, instance);
@@ -144,9 +151,11 @@ impl Shard {
         let owner = Owner { session: id, member: number };
         let (instance, shared) = match self.instance_for(now, id, spec, alone) {
             Ok(found) => found,
-            Err(fault) => {
-                self.punish(now, owner, fault.clone());
-                return Err(Failed::Fault(fault));
+            Err(failed) => {
+                if let Failed::Fault(fault) = &failed {
+                    self.punish(now, owner, fault.clone());
+                }
+                return Err(failed);
             }
         };
         let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
@@ -154,7 +163,7 @@ impl Shard {
         let seat = Seat {
             owner,
             mtu: info.mtu,
-            wake: None,
+            timer: Timer::default(),
             resource: None,
             metrics: Vec::new(),
             oversize: 0,
@@ -164,6 +173,8 @@ impl Shard {
             used: Used::default(),
             held: Held::default(),
             stamps: Stamps::default(),
+            holdings: Holdings::new(session.holdings.tenant().clone()),
+            histories: 0,
             inheritance: before.inheritance,
         };
         let streams = self.streams_of(id);
@@ -248,7 +259,8 @@ impl Shard {
             info: known.info.clone(),
             access: Access::Pass,
             history: None,
-            wake: None,
+            reserved: 0,
+            timer: Timer::default(),
         };
         let Some(handle) = instance.guest_mut().streams.insert(bound) else {
             return Err(refused("the instance has no number left for another stream"));
@@ -275,9 +287,20 @@ impl Shard {
         // Whose packets the others are, and what is negotiated for them, nobody knows.
         let unbound = binding.unbound && !matches!(binding.access, Access::Stamp(_));
         let binding = Binding { history: binding.history.min(spec.limits.history), unbound, ..binding };
-        if let Some(bound) = instance.guest_mut().streams.get_mut(handle) {
+        let reserved = History::room(binding.history, mtu);
+        let guest = instance.guest_mut();
+        if let Some(seat) = guest.seats.get_mut(seat)
+            && let Err(exceeded) = seat.holdings.take(Quota::Memory, reserved)
+        {
+            instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
+            instance.forget_stream(handle);
+            return Err(Failed::Refused(exceeded.into()));
+        }
+        guest.seats.get_mut(seat).into_iter().for_each(|seat| seat.histories += reserved);
+        if let Some(bound) = guest.streams.get_mut(handle) {
             bound.access = binding.access;
             bound.history = (binding.history > 0).then(|| History::new(binding.history));
+            bound.reserved = reserved;
         }
         Ok((handle, binding))
     }

@@ -14,6 +14,7 @@ use crate::instance::SessionInfo;
 use crate::packet::{Kind, Packet};
 use crate::rtcp::{RtcpMode, Speaker};
 use crate::stream::StreamInfo;
+use crate::tenant::Holdings;
 use crate::time::Instant;
 use crate::values::Values;
 
@@ -37,7 +38,8 @@ impl Serialize for StreamId {
     }
 }
 
-/// Whose a session is. Sessions of different tenants never share an instance.
+/// Whose a session is: see [`Shard::set_tenant`](crate::Shard::set_tenant). Sessions of different tenants never share an
+/// instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct TenantId(pub u32);
 
@@ -246,6 +248,8 @@ pub struct SessionCounts {
 pub(crate) struct Session {
     pub(crate) name: String,
     pub(crate) tenant: TenantId,
+    /// The session itself, of its tenant's.
+    pub(crate) holdings: Holdings,
     pub(crate) malformed: Malformed,
     pub(crate) info: SessionInfo,
     pub(crate) speaker: Speaker,

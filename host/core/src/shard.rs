@@ -23,7 +23,9 @@ use crate::session::{
 };
 use crate::sink::{SinkQueue, SinkWrite};
 use crate::stream::StreamInfo;
+use crate::tenant::{Holdings, Quota, QuotaExceeded, Quotas, Tenant};
 use crate::time::{Instant, WallClock};
+use crate::timers::CROWDED;
 use crate::values::Values;
 use crate::wheel::Wheel;
 
@@ -36,11 +38,14 @@ pub struct ShardConfig {
     pub batch_frames: usize,
     /// Age after which a batch for observers is handed over. Default 1 ms.
     pub batch_age: Duration,
+    /// What the shard's own random numbers come from, which no plugin may foresee: which of its calls are timed. Draw it at
+    /// random outside of tests. Default 0.
+    pub seed: u64,
 }
 
 impl Default for ShardConfig {
     fn default() -> Self {
-        Self { wall_clock: WallClock::default(), batch_frames: 64, batch_age: Duration::from_millis(1) }
+        Self { wall_clock: WallClock::default(), batch_frames: 64, batch_age: Duration::from_millis(1), seed: 0 }
     }
 }
 
@@ -126,6 +131,9 @@ pub enum ChainError {
     /// The SSRC is taken.
     #[error("the session has a stream in this direction with the SSRC {0:08x} already")]
     SsrcTaken(u32),
+    /// The tenant has used up a quota.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
     /// A field of the session or stream cannot be.
     #[error("{0}")]
     Invalid(String),
@@ -205,7 +213,17 @@ pub struct Shard {
     pub(crate) sink: SinkQueue,
     /// Kept to reuse its memory.
     pub(crate) spare: Vec<Slot>,
+    /// State of the shard's own random numbers.
+    pub(crate) random: u64,
+    tenants: HashMap<TenantId, Tenant>,
+    /// When quotas were last told of.
+    exceeded: HashMap<(Arc<str>, Quota), Instant>,
+    /// Entries of the wheel at which it is looked through.
+    pub(crate) crowded: usize,
 }
+
+/// Time between two events that tell of one quota.
+const EXCEEDED_PAUSE: Duration = Duration::from_secs(10);
 
 /// Most events kept for an application that does not take them; the oldest go first.
 const MAX_EVENTS: usize = 65_536;
@@ -231,7 +249,22 @@ impl Shard {
             events: VecDeque::new(),
             sink: SinkQueue::default(),
             spare: Vec::new(),
+            random: config.seed,
+            tenants: HashMap::new(),
+            exceeded: HashMap::new(),
+            crowded: CROWDED,
         }
+    }
+
+    /// Says who a tenant is, and so what its sessions may use together; on all shards that are given copies of `tenant`. For
+    /// sessions that are opened from now on. Of whom nothing is said has no quotas.
+    pub fn set_tenant(&mut self, id: TenantId, tenant: Tenant) {
+        self.tenants.insert(id, tenant);
+    }
+
+    /// A tenant that has been said something of, or has had a session.
+    pub fn tenant(&self, id: TenantId) -> Option<&Tenant> {
+        self.tenants.get(&id)
     }
 
     /// Makes a session and its chain. A plugin that refuses or fails refuses the whole chain.
@@ -239,12 +272,16 @@ impl Shard {
         if spec.mtu < 64 {
             return Err(ChainError::Invalid(format!("an MTU of {}; at least 64 is needed", spec.mtu)));
         }
+        let unknown = || Tenant::new(&format!("tenant {}", spec.tenant.0), Quotas::default());
+        let mut holdings = Holdings::new(self.tenants.entry(spec.tenant).or_insert_with(unknown).clone());
+        holdings.take(Quota::Sessions, 1)?;
         let mut seed = spec.seed;
         let rtcp_ssrc = spec.rtcp_ssrc.unwrap_or_else(|| split_mix(&mut seed) as u32);
         let info = SessionInfo { mtu: spec.mtu, cname: spec.cname.clone(), rtcp_ssrc, seed: split_mix(&mut seed) };
         let id = self.sessions.insert(Session {
             name: spec.name,
             tenant: spec.tenant,
+            holdings,
             malformed: spec.malformed,
             info,
             speaker: Speaker::new(spec.rtcp, spec.mtu, rtcp_ssrc, &spec.cname),
@@ -467,6 +504,15 @@ impl Shard {
             self.events.pop_front();
         }
         self.events.push_back(event);
+    }
+
+    /// Tells that a quota was used up, now and then.
+    pub(crate) fn tell_exceeded(&mut self, now: Instant, exceeded: QuotaExceeded) {
+        let key = (exceeded.tenant.clone(), exceeded.quota);
+        if self.exceeded.get(&key).is_none_or(|told| now - *told >= EXCEEDED_PAUSE) {
+            self.exceeded.insert(key, now);
+            self.tell(Event::Quota(exceeded));
+        }
     }
 
     /// How reports name a member of a session.

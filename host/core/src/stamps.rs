@@ -58,6 +58,11 @@ impl Stamps {
         self.at += u32::from(self.size);
     }
 
+    /// They were asked for, and nobody was told.
+    pub(crate) fn unask(&mut self) {
+        self.asked = false;
+    }
+
     /// How many to ask for now, where few are left and none have been asked for.
     #[inline]
     pub(crate) fn ask(&mut self) -> Option<u16> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::attributes::{MAX_BYTES, MAX_COUNT, TooMany, Value};
 use crate::session::{InstanceId, SessionId};
 use crate::shard::Shard;
+use crate::tenant::Quota;
 
 /// Whose a value is: a member, by its number in the session, or with `None` the application.
 pub(crate) type Setter = Option<u32>;
@@ -52,6 +53,12 @@ impl Values {
             None => list.push(Entry { key: key.to_owned(), value, setter }),
         }
         Ok(())
+    }
+
+    /// Bytes of what a setter has set, keys included.
+    pub(crate) fn bytes_of(&self, setter: Setter) -> usize {
+        let own = self.0.iter().filter(|entry| entry.setter == setter);
+        own.map(|entry| entry.key.len() + entry.value.size()).sum()
     }
 
     /// Removes what a setter has set. Says whether there was anything.
@@ -166,6 +173,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(owner.session) else { return };
         if session.member(owner.member).is_some() {
             std::mem::take(&mut seat.changes).apply(&mut session.values, Some(owner.member));
+            let bytes = session.values.bytes_of(Some(owner.member));
+            seat.holdings.set(Quota::AttributeBytes, bytes as u64);
             self.share_values(owner.session);
         }
     }

@@ -22,6 +22,7 @@ pub(crate) struct Wheel<T> {
     next: u64,
     /// Tells entries of the heap that are due together apart, in the order in which they were set.
     set: u64,
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl<T> Wheel<T> {
             later: BinaryHeap::new(),
             next: 0,
             set: 0,
+            len: 0,
         }
     }
 
@@ -71,6 +73,7 @@ impl<T> Wheel<T> {
     /// Sets `entry` to come at `at`, rounded up to the millisecond; at once if that has passed.
     pub(crate) fn insert(&mut self, at: Instant, entry: T) {
         let millis = at.as_nanos().div_ceil(NANOS).max(self.next);
+        self.len += 1;
         if millis - self.next < SLOTS {
             self.put(millis, entry);
         } else {
@@ -84,6 +87,35 @@ impl<T> Wheel<T> {
         self.slots[slot].push(entry);
         self.occupied[slot / 64] |= 1 << (slot % 64);
         self.summary |= 1 << (slot / 64);
+    }
+
+    /// The earliest instant at which an entry that is set now can come.
+    pub(crate) fn earliest(&self) -> Instant {
+        Instant::from_nanos(self.next.saturating_mul(NANOS))
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Keeps the entries for which `keep` holds, with the instants at which they come.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(Instant, &T) -> bool) {
+        let at = |millis: u64| Instant::from_nanos(millis.saturating_mul(NANOS));
+        for (slot, entries) in self.slots.iter_mut().enumerate() {
+            let millis = self.next + (slot as u64 + SLOTS - self.next % SLOTS) % SLOTS;
+            entries.retain(|entry| keep(at(millis), entry));
+            if entries.is_empty() {
+                self.occupied[slot / 64] &= !(1 << (slot % 64));
+            }
+        }
+        for (word, bits) in self.occupied.iter().enumerate() {
+            if *bits == 0 {
+                self.summary &= !(1 << word);
+            }
+        }
+        self.later.retain(|Reverse(later)| keep(at(later.millis), &later.entry));
+        self.len = self.later.len() + self.slots.iter().map(Vec::len).sum::<usize>();
     }
 
     /// When the next entry comes.
@@ -132,6 +164,7 @@ impl<T> Wheel<T> {
                 }
             }
             let slot = (self.next % SLOTS) as usize;
+            self.len -= self.slots[slot].len();
             due.append(&mut self.slots[slot]);
             self.occupied[slot / 64] &= !(1 << (slot % 64));
             if self.occupied[slot / 64] == 0 {
@@ -216,5 +249,28 @@ mod tests {
                 assert_eq!(got, want);
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_kept_comes_no_more_and_the_rest_comes_as_before() {
+        let mut wheel = Wheel::new();
+        wheel.expire(Instant::from_millis(1234), &mut Vec::new());
+        for millis in (1235..20_000).step_by(7) {
+            wheel.insert(Instant::from_millis(millis), millis);
+        }
+        let all = wheel.len();
+        wheel.retain(|at, entry| {
+            assert_eq!(at, Instant::from_millis(*entry));
+            entry % 3 == 0
+        });
+        assert!(wheel.len() * 2 < all);
+        let (mut due, kept) = (Vec::new(), wheel.len());
+        while let Some(next) = wheel.next_due() {
+            let before = due.len();
+            wheel.expire(next, &mut due);
+            assert_eq!(due[before..], [next.as_nanos() / NANOS]);
+        }
+        assert_eq!((due.len(), wheel.len()), (kept, 0));
+        assert!(due.iter().all(|entry| entry % 3 == 0));
     }
 }

@@ -5,6 +5,7 @@
 //! | `empty_chain`, `repair`, `congestion`, `lanes`, `determinism`, `chaos` | packets arrive as they should |
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
+//! | `tenants` | what one tenant uses up is its own |
 //! | `privacy`, `emission`, `history`, `hold`, `attributes` | what a plugin may see, send, keep, hold and say of packets |
 //! | `stamps` | header extensions that the host puts on packets for a plugin |
 //! | `session_attributes` | what plugins of a chain tell each other beside the packets |
@@ -37,6 +38,7 @@ mod stamps;
 mod statistics;
 mod storms;
 mod swap;
+mod tenants;
 mod timers;
 mod wasi;
 

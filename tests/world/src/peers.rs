@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sandbar_host::{
     Datagram, End, Event, Instant, Kind, OpenError, Output, Packet, RtcpPacket, RtpPacket, SessionId, SessionSpec,
-    Shard, ShardConfig, StreamId, StreamInfo, WallClock,
+    Shard, ShardConfig, StreamId, StreamInfo, Tenant, TenantId, WallClock,
 };
 
 use crate::media::{Judge, Source, Verdict};
@@ -139,6 +139,11 @@ impl World {
     /// The time.
     pub fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Says on all shards who a tenant is.
+    pub fn set_tenant(&mut self, id: TenantId, tenant: &Tenant) {
+        self.shards.iter_mut().for_each(|shard| shard.set_tenant(id, tenant.clone()));
     }
 
     /// A session on the first shard, which has to open.

@@ -4,6 +4,7 @@ use super::*;
 use crate::chain::Limits;
 use crate::engine::{Engine, EngineConfig};
 use crate::guest::Note;
+use crate::tenant::{Holdings, Quotas, Tenant};
 use crate::time::WallClock;
 
 const WALL_CLOCK: Grants = Grants { wall_clock: true, ..Grants::NONE };
@@ -151,7 +152,7 @@ const RUNTIME: &str = r#"(component
 
 fn guest(granted: &Grants) -> Guest {
     let wall_clock = WallClock::from_unix(Instant::from_millis(1000), Duration::from_secs(1_700_000_000));
-    let mut guest = Guest::new(Limits::default(), wall_clock);
+    let mut guest = Guest::new(Limits::default(), wall_clock, Holdings::new(Tenant::new("wasi", Quotas::default())));
     guest.wasi = Wasi::new(granted);
     guest
 }

@@ -1,6 +1,6 @@
 //! The rules that concern several keys at once: names that must lead somewhere, and what may be there only once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -89,6 +89,7 @@ fn route(config: &Config, route: &Route, path: &KeyPath, sockets: &mut Sockets, 
         let known = config.tenants.keys().map(String::as_str);
         found.push((path.key("tenant"), unknown("tenant", &route.tenant, known)));
     }
+    tenant(config, route, path, found);
     let publisher = path.key("publisher");
     leg(config, &route.publisher.leg, &publisher, sockets, found);
     streams(&route.publisher, &publisher.key("streams"), found);
@@ -101,6 +102,26 @@ fn route(config: &Config, route: &Route, path: &KeyPath, sockets: &mut Sockets, 
         names.take(subscriber.name.as_str(), path.key("name"), found);
         leg(config, &subscriber.leg, &path, sockets, found);
         overrides(&route.publisher, subscriber, &path.key("streams"), found);
+    }
+}
+
+/// The plugins in a route's chains that its tenant may not use.
+fn tenant(config: &Config, route: &Route, path: &KeyPath, found: &mut Found) {
+    let Some(allowed) = config.tenants.get(&route.tenant).and_then(|tenant| tenant.plugins.as_ref()) else { return };
+    let legs = std::iter::once(&route.publisher.leg).chain(route.subscribers.iter().map(|subscriber| &subscriber.leg));
+    let mut told = HashSet::new();
+    for (chain, members) in legs.filter_map(|leg| config.chains.get_key_value(leg.chain.as_ref()?)) {
+        for member in members.iter().filter(|member| !allowed.contains(&member.plugin)) {
+            if told.insert((chain, &member.plugin)) {
+                let message = format!(
+                    "the chain {chain} has the plugin {}, which the tenant {} may not use: its plugins are {}",
+                    member.plugin,
+                    route.tenant,
+                    if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") }
+                );
+                found.push((path.key("tenant"), message));
+            }
+        }
     }
 }
 

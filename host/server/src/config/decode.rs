@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sandbar_host::{FaultPolicy, Grants, Isolation, Limits};
+use sandbar_host::{FaultPolicy, Grants, Isolation, Limits, Quotas};
 use toml::de::DeTable;
 
 use crate::logging;
@@ -120,8 +120,33 @@ fn tenant(mut fields: Fields<'_>) -> Tenant {
             false => Some(keys.into_iter().flatten().collect()),
         }
     });
+    let plugins = fields.get("plugins", |node| node.list(|node| node.name()));
+    let grants = fields.get("grants", grants);
+    let quotas = fields.get("quotas", |node| node.fields().map(quotas)).unwrap_or_default();
     fields.finish();
-    Tenant { signed_by: signed_by.unwrap_or_default() }
+    Tenant { signed_by: signed_by.unwrap_or_default(), plugins, grants, quotas }
+}
+
+fn quotas(mut fields: Fields<'_>) -> Quotas {
+    let mut bound = |key, least: i64, most: i64| {
+        fields.get(key, |node| node.integer(least..=most)).and_then(|value| u64::try_from(value).ok())
+    };
+    let quotas = Quotas {
+        sessions: bound("sessions", 0, 1 << 24),
+        instances: bound("instances", 0, 1 << 24),
+        memory: bound("memory", 0, 1 << 44),
+        processor: bound("processor", 1, 100_000),
+        processor_burst: bound("processor_burst", 0, 60_000),
+        emitted_packets: bound("emitted_packets", 0, 1 << 32),
+        emitted_bytes: bound("emitted_bytes", 0, 1 << 40),
+        held_packets: bound("held_packets", 0, 1 << 32),
+        timers: bound("timers", 0, 1 << 32),
+        messages: bound("messages", 0, 1 << 32),
+        metrics: bound("metrics", 0, 1 << 32),
+        attribute_bytes: bound("attribute_bytes", 0, 1 << 40),
+    };
+    fields.finish();
+    quotas
 }
 
 /// What is listed is granted, and nothing else.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sandbar_host::{
-    FaultPolicy, Grants, Isolation, Limits, Malformed, PublicKey, RtcpFeedback, RtcpMode, RtpHeaderExtension,
+    FaultPolicy, Grants, Isolation, Limits, Malformed, PublicKey, Quotas, RtcpFeedback, RtcpMode, RtpHeaderExtension,
 };
 
 pub(crate) use check::PUBLISHER;
@@ -116,6 +116,12 @@ pub struct Tenant {
     /// Keys, one of which has to have signed every plugin file in the tenant's chains (`sandbar plugin sign`). Embedded
     /// plugins are the program's own. Empty: files need no signature.
     pub signed_by: Vec<PublicKey>,
+    /// The plugins that its chains may have, by their names. `None`: all of them.
+    pub plugins: Option<Vec<String>>,
+    /// The most that its plugins may be granted, whatever their entries say. `None`: what those say.
+    pub grants: Option<Grants>,
+    /// What its sessions may use together.
+    pub quotas: Quotas,
 }
 
 /// A place in a chain.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use sandbar_host::{Chain, Instant, MemberSpec, SessionId, SessionSpec, Shard, ShardConfig, TenantId};
+use sandbar_host::{Chain, Instant, MemberSpec, SessionId, SessionSpec, Shard, ShardConfig, Tenant, TenantId};
 
 use super::StartError;
 use super::catalog::Catalog;
@@ -17,18 +17,20 @@ use super::sinks::Sinks;
 use super::worker::Worker;
 use crate::config::{Config, ConfigError, KeyPath, Leg, Problem, Route};
 
+/// What a relay is made of.
+pub(super) struct Built {
+    pub(super) workers: Vec<Worker>,
+    pub(super) legs: Vec<LegControl>,
+    pub(super) tenants: Vec<Tenant>,
+}
+
 /// Opens everything that `config` has.
-pub(super) fn workers(
-    config: &Config,
-    catalog: &Catalog,
-    events: &Events,
-    sinks: &Sinks,
-) -> Result<(Vec<Worker>, Vec<LegControl>), StartError> {
+pub(super) fn workers(config: &Config, catalog: &Catalog, events: &Events, sinks: &Sinks) -> Result<Built, StartError> {
+    let identity = Identity::new(config);
     let mut workers = Vec::new();
     for _ in 0..worker_count(config) {
-        workers.push(Worker::new(shard(), events.clone(), sinks.clone()).map_err(StartError::System)?);
+        workers.push(Worker::new(shard(&identity), events.clone(), sinks.clone()).map_err(StartError::System)?);
     }
-    let identity = Identity::new(config);
     let mut legs = Vec::new();
     let mut problems = Vec::new();
     for (place, route) in config.routes.iter().enumerate() {
@@ -40,7 +42,10 @@ pub(super) fn workers(
             Err(found) => problems.extend(found),
         }
     }
-    if problems.is_empty() { Ok((workers, legs)) } else { Err(ConfigError::Invalid(problems).into()) }
+    if !problems.is_empty() {
+        return Err(ConfigError::Invalid(problems).into());
+    }
+    Ok(Built { workers, legs, tenants: identity.tenants.into_values().map(|(_, tenant)| tenant).collect() })
 }
 
 /// Opens every session, without sockets, and forgets it again. Returns what is wrong.
@@ -49,7 +54,7 @@ pub(super) fn rehearse(config: &Config, catalog: &Catalog) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (place, route) in config.routes.iter().enumerate() {
         let opening = Opening { config, catalog, sinks: &sinks, identity: &identity, route, place };
-        let mut shard = shard();
+        let mut shard = shard(&identity);
         match opening.open(&mut shard) {
             Ok(mut opened) => problems.extend(opening.rehearse_streams(&mut opened, &mut shard)),
             Err(found) => problems.extend(found),
@@ -81,14 +86,19 @@ fn worker_count(config: &Config) -> usize {
     config.server.workers.unwrap_or_else(|| processors.min(config.routes.len())).max(1)
 }
 
-fn shard() -> Shard {
-    Shard::new(ShardConfig { wall_clock: clock::wall_clock(), ..ShardConfig::default() })
+fn shard(identity: &Identity) -> Shard {
+    let mut shard =
+        Shard::new(ShardConfig { wall_clock: clock::wall_clock(), seed: random(), ..ShardConfig::default() });
+    for (id, tenant) in identity.tenants.values() {
+        shard.set_tenant(*id, tenant.clone());
+    }
+    shard
 }
 
 /// Who this relay is to its peers, drawn at random.
 struct Identity {
     cname: String,
-    tenants: BTreeMap<String, TenantId>,
+    tenants: BTreeMap<String, (TenantId, Tenant)>,
 }
 
 impl Identity {
@@ -96,7 +106,9 @@ impl Identity {
         let mut tenants = BTreeMap::new();
         for route in &config.routes {
             let next = TenantId(tenants.len() as u32);
-            tenants.entry(route.tenant.clone()).or_insert(next);
+            let quotas = config.tenants.get(&route.tenant).map(|tenant| tenant.quotas).unwrap_or_default();
+            let tenant = || (next, Tenant::new(&route.tenant, quotas));
+            tenants.entry(route.tenant.clone()).or_insert_with(tenant);
         }
         // RFC 7022, 4.2: at least 96 random bits name an endpoint and nothing about its host.
         Self { cname: format!("{:016x}{:08x}", random(), random() as u32), tenants }
@@ -215,7 +227,7 @@ impl Opening<'_> {
         let chain = self.members(name, leg);
         SessionSpec {
             name: name.to_string(),
-            tenant: self.identity.tenants.get(&self.route.tenant).copied().unwrap_or_default(),
+            tenant: self.identity.tenants.get(&self.route.tenant).map(|(id, _)| *id).unwrap_or_default(),
             mtu: leg.mtu,
             cname: leg.cname.clone().unwrap_or_else(|| self.identity.cname.clone()),
             rtcp_ssrc: Some(rtcp_ssrc),

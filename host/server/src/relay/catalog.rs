@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use sandbar_host::{Digest, Engine, LoadError, Plugin, PublicKey};
 
-use crate::config::{Config, KeyPath, Leg, PluginEntry, PluginSource};
+use crate::config::{Config, KeyPath, Leg, PluginEntry, PluginSource, Tenant};
 
 /// Why a plugin that a configuration names does not run.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,16 @@ pub enum PluginError {
         signers: Vec<PublicKey>,
         /// Of whom one would have to.
         wanted: Vec<PublicKey>,
+    },
+    /// It wants more than its tenant's plugins may be granted.
+    #[error("the plugin {name} wants {}, which the tenant {tenant} does not grant", .missing.join(", "))]
+    Ungranted {
+        /// The plugin's name in the configuration.
+        name: String,
+        /// Whose chain it is in.
+        tenant: String,
+        /// What is not granted.
+        missing: Vec<&'static str>,
     },
     /// No plugin has this name.
     #[error("there is no plugin {0}")]
@@ -127,37 +137,48 @@ pub(crate) fn load_all(
         }
     }
     if errors.is_empty() {
-        errors = catalog.iter().flat_map(|(name, loaded)| unsigned(config, name, loaded)).collect();
+        errors = catalog.iter().flat_map(|(name, loaded)| refusals(config, name, loaded)).collect();
     }
     if errors.is_empty() { Ok(catalog) } else { Err(errors) }
 }
 
-/// The routes in whose chains a plugin may not be, as their tenants want it signed by others.
-pub(crate) fn unsigned(config: &Config, name: &str, loaded: &Loaded) -> Vec<(KeyPath, PluginError)> {
-    if matches!(loaded.entry.source, PluginSource::Builtin(_)) {
-        return Vec::new();
-    }
+/// The routes in whose chains a plugin may not be: their tenants do not grant what it wants, or want it signed by others.
+pub(crate) fn refusals(config: &Config, name: &str, loaded: &Loaded) -> Vec<(KeyPath, PluginError)> {
     let in_chain = |leg: &Leg| {
         let chain = leg.chain.as_ref().and_then(|chain| config.chains.get(chain));
         chain.is_some_and(|members| members.iter().any(|member| member.plugin == name))
     };
     let refused = config.routes.iter().enumerate().filter_map(|(index, route)| {
-        let wanted = &config.tenants.get(&route.tenant)?.signed_by;
-        let signers = loaded.plugin.signers();
-        let trusted = wanted.is_empty() || signers.iter().any(|signer| wanted.contains(signer));
         let mut legs = std::iter::once(&route.publisher.leg).chain(route.subscribers.iter().map(|peer| &peer.leg));
-        (!trusted && legs.any(in_chain)).then(|| {
-            let error = PluginError::Unsigned {
-                name: name.to_owned(),
-                from: loaded.file.as_ref().map_or("memory".to_owned(), |file| file.display().to_string()),
-                tenant: route.tenant.clone(),
-                signers: signers.to_vec(),
-                wanted: wanted.clone(),
-            };
-            (KeyPath::ROOT.key("routes").index(index).key("tenant"), error)
-        })
+        let tenant = config.tenants.get(&route.tenant).filter(|_| legs.any(in_chain))?;
+        let error =
+            ungranted(tenant, name, loaded, &route.tenant).or_else(|| unsigned(tenant, name, loaded, &route.tenant))?;
+        Some((KeyPath::ROOT.key("routes").index(index).key("tenant"), error))
     });
     refused.collect()
+}
+
+fn ungranted(tenant: &Tenant, name: &str, loaded: &Loaded, tenant_name: &str) -> Option<PluginError> {
+    let missing = loaded.plugin.description().wants.beyond(tenant.grants?);
+    (!missing.is_empty()).then(|| PluginError::Ungranted {
+        name: name.to_owned(),
+        tenant: tenant_name.to_owned(),
+        missing,
+    })
+}
+
+fn unsigned(tenant: &Tenant, name: &str, loaded: &Loaded, tenant_name: &str) -> Option<PluginError> {
+    let (wanted, signers) = (&tenant.signed_by, loaded.plugin.signers());
+    // Embedded plugins are the program's own.
+    let builtin = matches!(loaded.entry.source, PluginSource::Builtin(_));
+    let trusted = builtin || wanted.is_empty() || signers.iter().any(|signer| wanted.contains(signer));
+    (!trusted).then(|| PluginError::Unsigned {
+        name: name.to_owned(),
+        from: loaded.file.as_ref().map_or("memory".to_owned(), |file| file.display().to_string()),
+        tenant: tenant_name.to_owned(),
+        signers: signers.to_vec(),
+        wanted: wanted.clone(),
+    })
 }
 
 fn named(config: &Config) -> Vec<(String, KeyPath)> {

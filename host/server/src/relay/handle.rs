@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sandbar_host::{Engine, Grants, LoadError, MemberSpec, Plugin};
+use sandbar_host::{Engine, Grants, LoadError, MemberSpec, Plugin, Tenant};
 
 use super::StartError;
 use super::catalog::Catalog;
@@ -13,7 +13,7 @@ use super::clock::Ticker;
 use super::events::{Events, RelayEvent};
 use super::leg::LegName;
 use super::reload::{self, ReloadError, Reloaded};
-use super::report::RelayReport;
+use super::report::{RelayReport, TenantReport};
 use super::sinks::Sinks;
 use super::watch::Watch;
 use super::worker::{Stopped, WorkerHandle};
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) sinks: Sinks,
     pub(crate) workers: Vec<WorkerHandle>,
+    pub(crate) tenants: Vec<Tenant>,
     pub(crate) state: Mutex<State>,
     /// One reload at a time: what it compiles it compiles outside `state`.
     pub(crate) reloading: Mutex<()>,
@@ -96,7 +97,7 @@ impl RelayHandle {
         (engine, ticker): (Engine, Ticker),
         events: Events,
         sinks: Sinks,
-        workers: Vec<WorkerHandle>,
+        (workers, tenants): (Vec<WorkerHandle>, Vec<Tenant>),
         state: State,
     ) -> Result<Self, StartError> {
         let interval = state.config.server.watch;
@@ -105,6 +106,7 @@ impl RelayHandle {
             events,
             sinks,
             workers,
+            tenants,
             state: Mutex::new(state),
             reloading: Mutex::new(()),
             _ticker: ticker,
@@ -195,7 +197,17 @@ impl RelayHandle {
             routes.extend(answer.recv().map_err(|_| Stopped)?);
         }
         routes.sort_by_key(|(place, _)| *place);
-        Ok(RelayReport { routes: routes.into_iter().map(|(_, route)| route).collect() })
+        Ok(RelayReport { routes: routes.into_iter().map(|(_, route)| route).collect(), tenants: self.tenants() })
+    }
+
+    /// What each tenant may use, and uses.
+    pub fn tenants(&self) -> Vec<TenantReport> {
+        let report = |tenant: &Tenant| TenantReport {
+            name: tenant.name().to_owned(),
+            quotas: *tenant.quotas(),
+            usage: tenant.usage(),
+        };
+        self.shared.tenants.iter().map(report).collect()
     }
 
     /// Goes over to another configuration without interrupting media: plugins and chains. What else has changed needs a

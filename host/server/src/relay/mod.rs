@@ -51,7 +51,7 @@ pub use events::RelayEvent;
 pub use handle::{ControlError, RelayHandle};
 pub use leg::{LegCounts, LegName, NotALeg};
 pub use reload::{ReloadError, Reloaded};
-pub use report::{LegReport, RelayReport, RouteReport, StreamReport};
+pub use report::{LegReport, RelayReport, RouteReport, StreamReport, TenantReport};
 pub use socket::Traffic;
 pub use worker::Stopped;
 
@@ -108,12 +108,13 @@ impl Relay {
         }
         let events = events::Events::default();
         let sinks = sinks::Sinks::start().map_err(StartError::System)?;
-        let (workers, legs) = build::workers(&config, &catalog, &events, &sinks)?;
+        let build::Built { workers, legs, tenants } = build::workers(&config, &catalog, &events, &sinks)?;
         let mut handles = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             handles.push(worker.spawn(format!("sandbar-{number}")).map_err(StartError::System)?);
         }
-        RelayHandle::new((engine, ticker), events, sinks, handles, handle::State { config, catalog, legs })
+        let state = handle::State { config, catalog, legs };
+        RelayHandle::new((engine, ticker), events, sinks, (handles, tenants), state)
     }
 
     /// Does everything that [`start`](Self::start) would do to find mistakes, but binds no socket and runs nothing.

@@ -85,7 +85,7 @@ pub(crate) fn plugin(shared: &Shared, name: &str) {
     if known.as_ref().is_some_and(|known| known.same(&loaded)) {
         return;
     }
-    if let Some((_, error)) = catalog::unsigned(&config, name, &loaded).into_iter().next() {
+    if let Some((_, error)) = catalog::refusals(&config, name, &loaded).into_iter().next() {
         return refused(error.to_string());
     }
     let mut state = shared.state();
@@ -141,6 +141,10 @@ fn legs_of(config: &Config) -> impl Iterator<Item = (LegName, &Leg)> {
 /// What is different and cannot be changed while media flows.
 fn restart_reasons(old: &Config, new: &Config) -> Vec<String> {
     let mut reasons = server_reasons(&old.server, &new.server);
+    let quotas = |config: &Config, name: &str| config.tenants.get(name).map(|tenant| tenant.quotas).unwrap_or_default();
+    let names = old.tenants.keys().chain(new.tenants.keys().filter(|name| !old.tenants.contains_key(*name)));
+    let changed = names.filter(|name| quotas(old, name) != quotas(new, name));
+    reasons.extend(changed.map(|name| format!("the quotas of the tenant {name} have changed")));
     for route in &new.routes {
         match old.routes.iter().find(|known| known.name == route.name) {
             None => reasons.push(format!("the route {} is new", route.name)),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sandbar_host::{Instant, Kind, SessionReport};
+use sandbar_host::{Instant, Kind, Quotas, SessionReport, TenantUse};
 use serde::Serialize;
 
 use super::leg::{LegCounts, LegName, Role};
@@ -14,6 +14,20 @@ use super::worker::Worker;
 pub struct RelayReport {
     /// In the configuration's order.
     pub routes: Vec<RouteReport>,
+    /// By their names.
+    pub tenants: Vec<TenantReport>,
+}
+
+/// A tenant, on all workers.
+#[derive(Clone, Debug, Serialize)]
+pub struct TenantReport {
+    /// Its name.
+    pub name: String,
+    /// What its sessions may use together.
+    pub quotas: Quotas,
+    /// What they do use.
+    #[serde(rename = "use")]
+    pub usage: TenantUse,
 }
 
 impl RelayReport {

@@ -111,7 +111,7 @@ fn a_changed_file_that_its_tenant_does_not_trust_is_refused_and_a_signed_one_tak
     scene.write(&key.sign(component("noop")).unwrap());
     scene.running.event(|event| matches!(event, RelayEvent::Swapped { .. }).then_some(()));
     let mut config = scene.config();
-    config.tenants.insert("default".into(), Tenant { signed_by: vec![key.public()] });
+    config.tenants.insert("default".into(), Tenant { signed_by: vec![key.public()], ..Tenant::default() });
     scene.running.relay.reload(config.clone()).unwrap();
     scene.write(component("packet-counter"));
     let refusal = scene.refusal();
@@ -122,7 +122,10 @@ fn a_changed_file_that_its_tenant_does_not_trust_is_refused_and_a_signed_one_tak
     scene.running.event(|event| matches!(event, RelayEvent::Swapped { .. }).then_some(()));
     assert_eq!(scene.plugins(&publisher()), ["packet-counter", "report-receiver"]);
     // Trust can be withdrawn, but not under what runs.
-    config.tenants.insert("default".into(), Tenant { signed_by: vec![SecretKey::from_bytes(&[8; 32]).public()] });
+    config.tenants.insert(
+        "default".into(),
+        Tenant { signed_by: vec![SecretKey::from_bytes(&[8; 32]).public()], ..Tenant::default() },
+    );
     let error = scene.running.relay.reload(config).unwrap_err().to_string();
     assert!(error.starts_with("routes[0].tenant: the plugin mine from "), "{error}");
     scene.media_flows();

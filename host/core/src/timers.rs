@@ -1,0 +1,196 @@
+//! Timers: each session of an instance and each of its streams has one.
+
+use slotmap::SlotMap;
+
+use crate::frame::FrameKind;
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::session::InstanceId;
+use crate::shard::{Alarm, Shard};
+use crate::tenant::Quota;
+use crate::time::Instant;
+use crate::wheel::Wheel;
+
+/// Entries of the wheel before it is first looked through for those that stand for nothing any more.
+pub(crate) const CROWDED: usize = 4096;
+
+/// Which timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Session(u32),
+    Stream(u32),
+}
+
+/// A session's or a stream's one timer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timer {
+    /// When it is due.
+    pub(crate) wake: Option<Instant>,
+    /// When the wheel's earliest entry for it comes. It may come too early, as entries are not taken back when a timer is put
+    /// off; then it is entered again.
+    pub(crate) armed: Option<Instant>,
+}
+
+impl Timer {
+    /// When the wheel, whose entries come at `earliest` or later, has to have an entry for it that it has not.
+    pub(crate) fn arm(&mut self, earliest: Instant) -> Option<Instant> {
+        let at = self.wake?.max(earliest);
+        if self.armed.is_some_and(|armed| armed <= at) {
+            return None;
+        }
+        self.armed = Some(at);
+        Some(at)
+    }
+
+    /// An entry of the wheel has come. Whether the timer is due; it is then no longer set.
+    pub(crate) fn ring(&mut self, now: Instant) -> bool {
+        self.armed = self.armed.filter(|armed| *armed > now);
+        self.wake.take_if(|at| *at <= now).is_some()
+    }
+}
+
+impl Guest {
+    /// A session's or a stream's timer.
+    pub(crate) fn timer(&mut self, scope: Scope) -> Option<&mut Timer> {
+        match scope {
+            Scope::Session(seat) => self.seats.get_mut(seat).map(|seat| &mut seat.timer),
+            Scope::Stream(stream) => self.streams.get_mut(stream).map(|bound| &mut bound.timer),
+        }
+    }
+
+    /// An entry of the wheel has come: whether the timer is due. It is then no longer set.
+    pub(crate) fn ring(&mut self, scope: Scope, now: Instant) -> bool {
+        let due = self.timer(scope).is_some_and(|timer| timer.ring(now));
+        let seat = match scope {
+            Scope::Session(seat) => seat,
+            Scope::Stream(stream) => self.streams.get(stream).map_or(0, |bound| bound.seat),
+        };
+        if due && let Some(seat) = self.seats.get_mut(seat) {
+            seat.holdings.give(Quota::Timers, 1);
+        }
+        due
+    }
+
+    /// Sets a timer again that was due and could not be told of, unless it has been set meanwhile.
+    pub(crate) fn put_off(&mut self, scope: Scope, until: Instant) {
+        let seat = match scope {
+            Scope::Session(seat) => seat,
+            Scope::Stream(stream) => self.streams.get(stream).map_or(0, |bound| bound.seat),
+        };
+        let Some(timer) = self.timer(scope).filter(|timer| timer.wake.is_none()) else { return };
+        timer.wake = Some(Wheel::<()>::due(until));
+        if let Some(seat) = self.seats.get_mut(seat) {
+            // It had it until a moment ago.
+            let _ = seat.holdings.take(Quota::Timers, 1);
+        }
+    }
+}
+
+impl Shard {
+    /// Enters a timer that is set into the wheel, unless that has an entry as early.
+    pub(crate) fn arm(&mut self, id: InstanceId, scope: Scope) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let earliest = self.wheel.earliest();
+        let Some(at) = instance.guest_mut().timer(scope).and_then(|timer| timer.arm(earliest)) else { return };
+        let alarm = match scope {
+            Scope::Session(seat) => Alarm::Session(id, seat),
+            Scope::Stream(stream) => Alarm::Stream(id, stream),
+        };
+        self.wheel.insert(at, alarm);
+        if self.wheel.len() > self.crowded {
+            self.clear_wheel();
+        }
+    }
+
+    /// Takes entries out of the wheel that stand for nothing any more: those of timers that have been set to earlier, again
+    /// and again.
+    fn clear_wheel(&mut self) {
+        let Self { wheel, instances, .. } = self;
+        wheel.retain(|at, alarm| match *alarm {
+            Alarm::Restart(..) => true,
+            Alarm::Session(id, seat) => stands(instances, id, Scope::Session(seat), at),
+            Alarm::Stream(id, stream) => stands(instances, id, Scope::Stream(stream), at),
+        });
+        self.crowded = CROWDED.max(2 * self.wheel.len());
+    }
+
+    /// Wakes whoever's timer is due.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        self.wheel.expire(now, &mut due);
+        let mut called: Vec<InstanceId> = Vec::new();
+        for alarm in due {
+            let (id, kind, handle) = match alarm {
+                Alarm::Session(id, seat) => (id, FrameKind::SessionTimer, seat),
+                Alarm::Stream(id, stream) => (id, FrameKind::StreamTimer, stream),
+                Alarm::Restart(session, member) => {
+                    self.restart(now, session, member);
+                    continue;
+                }
+            };
+            let scope = match alarm {
+                Alarm::Session(..) => Scope::Session(handle),
+                _ => Scope::Stream(handle),
+            };
+            let Some(instance) = self.instances.get_mut(id) else { continue };
+            if !instance.guest_mut().ring(scope, now) {
+                // Cleared or gone since, or put off.
+                self.arm(id, scope);
+                continue;
+            }
+            let Some(instance) = self.instances.get_mut(id) else { continue };
+            instance.waiting.push_timer(now, kind, handle);
+            if instance.waiting.count as usize >= self.config.batch_frames {
+                self.flush(now, id);
+            } else if !called.contains(&id) {
+                called.push(id);
+            }
+        }
+        for id in called {
+            self.flush(now, id);
+        }
+    }
+}
+
+/// Whether a timer counts on the wheel's entry for this time.
+fn stands(instances: &mut SlotMap<InstanceId, Box<Instance>>, id: InstanceId, scope: Scope, at: Instant) -> bool {
+    let timer = instances.get_mut(id).and_then(|instance| instance.guest_mut().timer(scope).copied());
+    timer.is_some_and(|timer| timer.armed == Some(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn a_timer_that_is_put_off_again_and_again_needs_one_entry() {
+        let (mut timer, mut entries) = (Timer::default(), Vec::new());
+        for late in 0..1000 {
+            timer.wake = Some(at(100 + late));
+            entries.extend(timer.arm(at(0)));
+        }
+        assert_eq!(entries, [at(100)]);
+        assert!(!timer.ring(at(100)), "it has been put off");
+        assert_eq!((timer.arm(at(101)), timer.arm(at(101))), (Some(at(1099)), None));
+        assert!(timer.ring(at(1099)));
+        assert_eq!((timer.arm(at(1100)), timer.ring(at(1100))), (None, false));
+    }
+
+    #[test]
+    fn a_time_that_has_passed_and_one_that_is_earlier_have_an_entry_each() {
+        let mut timer = Timer { wake: Some(at(5)), ..Timer::default() };
+        assert_eq!(timer.arm(at(9)), Some(at(9)));
+        assert!(timer.ring(at(9)));
+        timer.wake = Some(at(50));
+        assert_eq!(timer.arm(at(10)), Some(at(50)));
+        timer.wake = Some(at(20));
+        assert_eq!(timer.arm(at(10)), Some(at(20)));
+        assert!(timer.ring(at(20)));
+        assert_eq!(timer.arm(at(21)), None);
+        assert!(!timer.ring(at(50)), "the first entry stands for nothing any more");
+    }
+}
