@@ -409,6 +409,38 @@ fn where_tenants_are_declared_no_other_ones_are_and_their_keys_are_keys() {
 }
 
 #[test]
+fn a_tenant_has_the_plugins_and_the_grants_that_it_is_given() {
+    let with = |rules: &str| FINE.replace("workers = 2\n", &format!("workers = 2\n[tenants.default]\n{rules}\n"));
+    assert_eq!(checked(&with("plugins = [\"nack-generator\", \"report-receiver\", \"nack-responder\"]")), Ok(()));
+    let told = told(&with("plugins = [\"nack-generator\"]"));
+    let says = "has the plugin report-receiver, which the tenant default may not use: its plugins are nack-generator";
+    assert!(told.iter().any(|told| told.contains("routes[0].tenant") && told.contains(says)), "{told:?}");
+    let error = checked(&with("grants = [\"emit-rtp\"]")).unwrap_err();
+    assert!(error.contains("wants emit-rtcp, which the tenant default does not grant"), "{error}");
+    assert_eq!(checked(&with("grants = [\"emit-rtcp\"]")), Ok(()));
+}
+
+#[test]
+fn a_tenants_quotas_are_numbers_and_one_that_is_too_small_is_told() {
+    let with =
+        |quotas: &str| FINE.replace("workers = 2\n", &format!("workers = 2\n[tenants.default.quotas]\n{quotas}\n"));
+    let all = "sessions = 10\ninstances = 20\nmemory = 1000000000\nprocessor = 50\nprocessor_burst = 200\nemitted_packets = 1\n\
+               emitted_bytes = 2\nheld_packets = 3\ntimers = 100\nmessages = 5\nmetrics = 6\nattribute_bytes = 7";
+    assert_eq!(checked(&with(all)), Ok(()));
+    for (wrong, says) in [
+        ("sessions = -1", "0 to "),
+        ("processor = 0", "1 to 100000"),
+        ("memory = \"1 GiB\"", "an integer"),
+        ("cpu = 1", "allowed: sessions, instances, memory, processor, processor_burst, emitted_packets"),
+    ] {
+        let told = told(&with(wrong));
+        assert!(told.len() == 1 && told[0].contains(says), "{told:?}");
+    }
+    let error = checked(&with("sessions = 0")).unwrap_err();
+    assert!(error.contains("the tenant default has used up its quota of 0 sessions: 0 in use"), "{error}");
+}
+
+#[test]
 fn a_plugin_that_is_not_granted_what_it_wants_is_told_what() {
     let text = FINE.replace("workers = 2\n", "workers = 2\n[plugins.report-receiver]\ngrants = [\"emit-rtp\"]\n");
     let error = checked(&text).unwrap_err();

@@ -132,6 +132,22 @@ fn a_changed_file_that_its_tenant_does_not_trust_is_refused_and_a_signed_one_tak
 }
 
 #[test]
+fn what_a_tenant_uses_is_reported_and_its_quotas_change_with_a_restart() {
+    let mut scene = Scene::new();
+    scene.media_flows();
+    let report = scene.running.relay.report().unwrap();
+    let [tenant] = &report.tenants[..] else { panic!("{:?}", report.tenants) };
+    assert_eq!((tenant.name.as_str(), tenant.usage.sessions), ("default", 2));
+    assert!(tenant.usage.instances > 0 && tenant.usage.memory_bytes > 0, "{tenant:?}");
+    let mut config = scene.config();
+    let quotas = sandbar_host::Quotas { sessions: Some(3), ..sandbar_host::Quotas::default() };
+    config.tenants.insert("default".into(), Tenant { quotas, ..Tenant::default() });
+    let error = scene.running.relay.reload(config).unwrap_err().to_string();
+    assert!(error.contains("the quotas of the tenant default have changed"), "{error}");
+    scene.media_flows();
+}
+
+#[test]
 fn a_reload_changes_chains_member_by_member_and_touches_no_other() {
     let mut scene = Scene::new();
     let before = scene.running.relay.report().unwrap();
