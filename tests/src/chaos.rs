@@ -7,7 +7,8 @@ use bytes::Bytes;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, RngExt as _};
 use sandbar_host::{
-    Chain, ChainError, Datagram, FaultPolicy, Isolation, Kind, MemberSpec, Plugin, SessionSpec, TenantId,
+    Chain, ChainError, Datagram, FaultPolicy, Isolation, Kind, MemberSpec, Plugin, Quotas, SessionSpec, Tenant,
+    TenantId,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +26,9 @@ struct Party {
     members: usize,
 }
 
+/// The tenant that has little; the one after it has no quotas.
+const BOUNDED: TenantId = TenantId(1);
+
 /// Sessions, and the choices of what is done to them.
 pub struct Chaos<R> {
     rng: R,
@@ -32,9 +36,29 @@ pub struct Chaos<R> {
     plugins: Plugins,
     parties: Vec<Party>,
     next_ssrc: u32,
+    /// Sessions at once, at most.
+    most: usize,
+    /// One of the two tenants, which has little of everything.
+    bounded: Tenant,
 }
 
+/// Sessions at once, where nothing else is said.
 const OPEN: usize = 8;
+
+/// What is little for [`OPEN`] sessions, half of which are the tenant's. Of what decides when packets that are held go on there
+/// is enough: who may not hold one lets it pass those that it holds.
+fn little(sessions: usize) -> Quotas {
+    let each = sessions.div_ceil(OPEN) as u64;
+    Quotas {
+        sessions: Some(3 * each),
+        instances: Some(6 * each),
+        emitted_packets: Some(10 * each),
+        messages: Some(5 * each),
+        metrics: Some(4 * each),
+        attribute_bytes: Some(20 * each),
+        ..Quotas::default()
+    }
+}
 
 /// What sessions' chains are made of: plugins, and each one's configurations.
 #[derive(Clone)]
@@ -98,9 +122,18 @@ impl Plugins {
             (load(guests::MEMORY_BOMB), vec![json!({ "per_packet": 9 << 20 })]),
             (load(guests::PROBE), holders.to_vec()),
             (standard("jitter-buffer"), vec![json!({}), json!({ "delay_ms": 10, "packets": 16 })]),
+            (standard("twcc-header-extension"), vec![json!({})]),
             (standard("pacer"), vec![json!({ "bitrate": 200_000 }), json!({ "bitrate": 50_000, "queue_packets": 16 })]),
             (load(guests::PUPPET), vec![json!({ "history": 32, "unbound": true, "rtcp": "transform", "state": "s" })]),
         ])
+    }
+}
+
+impl Plugins {
+    /// The same without one: a jitter buffer behind a holder that fails has a right to drop what comes late by that.
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.retain(|(plugin, _)| plugin.name() != name);
+        self
     }
 }
 
@@ -112,7 +145,14 @@ fn standard(name: &str) -> Plugin {
 impl<R: Rng> Chaos<R> {
     /// Nothing yet. The choices come from `rng`.
     pub fn new(plugins: Plugins, rng: R) -> Self {
-        Self { rng, world: World::new(1), plugins, parties: Vec::new(), next_ssrc: 1 }
+        Self::with_sessions(plugins, rng, OPEN)
+    }
+
+    /// The same, with up to so many sessions at once.
+    pub fn with_sessions(plugins: Plugins, rng: R, most: usize) -> Self {
+        let (mut world, bounded) = (World::new(1), Tenant::new("bounded", little(most)));
+        world.set_tenant(BOUNDED, &bounded);
+        Self { rng, world, plugins, parties: Vec::new(), next_ssrc: 1, most, bounded }
     }
 
     fn spec(&mut self) -> MemberSpec {
@@ -139,7 +179,7 @@ impl<R: Rng> Chaos<R> {
 
     fn open(&mut self) {
         let members: Vec<_> = (0..self.rng.random_range(0..4)).map(|_| self.spec()).collect();
-        let (count, tenant) = (members.len(), TenantId(self.rng.random_range(1..3)));
+        let (count, tenant) = (members.len(), TenantId(self.rng.random_range(BOUNDED.0..=BOUNDED.0 + 1)));
         if let Ok(peer) =
             self.world.open_on(0, SessionSpec { tenant, chain: Chain::new(members), ..SessionSpec::default() })
         {
@@ -213,7 +253,7 @@ impl<R: Rng> Chaos<R> {
 
     fn step(&mut self) {
         let open = self.parties.iter().filter(|party| party.open).count();
-        if open == 0 || (open < OPEN && self.rng.random_bool(0.05)) {
+        if open == 0 || (open < self.most && self.rng.random_bool(if self.most > OPEN { 0.3 } else { 0.05 })) {
             return self.open();
         }
         let Some(n) = self.open_party() else { return };
@@ -254,13 +294,16 @@ impl<R: Rng> Chaos<R> {
     pub fn run(mut self, steps: usize) -> Vec<(Vec<Bytes>, Vec<Bytes>)> {
         for _ in 0..steps {
             self.step();
-            for n in 0..self.parties.len() {
+            // Each after each step; of very many, some.
+            let looked_at = self.rng.random_range(0..self.parties.len().div_ceil(4 * OPEN).max(1));
+            for n in (looked_at..self.parties.len()).step_by(self.parties.len().div_ceil(4 * OPEN).max(1)) {
                 if self.parties[n].open {
                     self.account(n);
                 }
             }
         }
-        self.world.run_for(Duration::from_millis(500));
+        // As long as the slowest pacer takes for what it may hold.
+        self.world.run_for(Duration::from_secs(3));
         let mut all = Vec::new();
         for (n, party) in self.parties.iter().enumerate() {
             let wire: Vec<_> = self.world.peer(party.peer).sent(Kind::Rtp).cloned().collect();
@@ -291,6 +334,10 @@ impl<R: Rng> Chaos<R> {
         }
         let left = self.world.with(peer, |shard, _, _| (shard.sessions().count(), shard.instances()));
         assert_eq!(left, (0, 0), "nothing is left of sessions that are closed");
+        let usage = self.bounded.usage();
+        let held =
+            [usage.sessions, usage.instances, usage.memory_bytes, usage.held_packets, usage.timers, usage.metrics];
+        assert_eq!((held, usage.attribute_bytes), ([0; 6], 0), "nothing is left of what a tenant has had");
         all
     }
 }

@@ -452,7 +452,11 @@ impl Shard {
                         }
                         self.drain_emitted(now);
                     }
-                    Some(Err(fault)) => self.fail(now, hop.instance, fault, Some(owner), None),
+                    Some(Err(fault)) => {
+                        self.fail(now, hop.instance, fault, Some(owner), None);
+                        // What it held passes those that have not been told yet.
+                        self.drain_emitted(now);
+                    }
                     None => {}
                 }
             }

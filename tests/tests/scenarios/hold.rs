@@ -70,6 +70,22 @@ fn what_is_held_is_let_go_later_as_it_came_and_without_a_copy() {
 }
 
 #[test]
+fn what_a_plugin_held_that_fails_over_a_streams_end_still_passes_those_behind_it() {
+    let failing = || puppet(json!({ "packets": "hold", "on_unbind": [{ "do": "trap" }] }));
+    for count in 1..3 {
+        let mut source = Source::video(7);
+        let mut world = World::new(1);
+        let peer = world.open(session((0..count).map(|_| failing()).chain([puppet(json!({}))])));
+        let stream = world.bind_remote(peer, source.info());
+        world.receive(peer, source.packets(5));
+        assert_eq!(world.peer(peer).delivered.len(), 0);
+        world.with(peer, |shard, now, _| shard.unbind_stream(now, stream));
+        assert_eq!(heard(&world, peer, &source), Verdict::perfect(5), "{count} holders");
+        assert_eq!(report(&mut world, peer, count).packets_out, 5);
+    }
+}
+
+#[test]
 fn what_is_let_go_to_the_wire_is_sent_when_it_is_let_go() {
     let mut source = Source::video(7);
     let watching = puppet(json!({ "access": "observe" }));

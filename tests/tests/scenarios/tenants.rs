@@ -220,7 +220,7 @@ fn no_tenant_makes_more_of_the_packets_than_it_may() {
     let (mut world, tenant) = world(quotas);
     let mut source = Source::video(7);
     let storm = || member(guests::EMISSION_STORM, json!({ "packets": 80 }));
-    let mut speaker = |world: &mut World, tenant| {
+    let speaker = |world: &mut World, tenant| {
         let peer = world.open(of(tenant, [storm()]));
         world.bind_local(peer, source.info());
         peer
