@@ -7,6 +7,7 @@ use wasmtime::component::Linker;
 use crate::cache::Cache;
 use crate::guest::Guest;
 use crate::imports;
+use crate::plugin::{self, LoadError};
 use crate::wasi;
 
 /// Clocks of the embedder. The host reads none by itself; without them, times in reports are 0 and a deadline counts
@@ -38,6 +39,10 @@ impl Default for CompileLimits {
     }
 }
 
+/// Compiles a component somewhere else, such as in a process of its own that is bounded in time and memory. It gives what
+/// [`Engine::compile`] gives on this machine with the same configuration, or says why not. What it gives is run as native code.
+pub type Compiler = fn(component: &[u8]) -> Result<Vec<u8>, String>;
+
 /// How an [`Engine`] works.
 #[derive(Clone, Debug, Default)]
 pub struct EngineConfig {
@@ -50,6 +55,8 @@ pub struct EngineConfig {
     pub call_deadline: Option<u64>,
     /// Bounds on what is compiled.
     pub compile: CompileLimits,
+    /// Who compiles. Default: the thread that loads a plugin.
+    pub compiler: Option<Compiler>,
     /// Instructions of WebAssembly, as wasmtime counts its fuel, that a call into a plugin may take, in place of the deadline:
     /// the same call then ends at the same instruction on every machine, for replay and tests. Slower, by a third or so.
     pub fuel: Option<u64>,
@@ -104,6 +111,13 @@ impl Engine {
     /// Marks that a [`TICK`] has passed: whatever call has run for too many of them is stopped.
     pub fn tick(&self) {
         self.0.wasmtime.increment_epoch();
+    }
+
+    /// Compiles a component, as a [`Compiler`] does, within [`CompileLimits`].
+    pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, LoadError> {
+        plugin::survey_within(component, &self.0.config.compile)?;
+        let compiled = self.0.wasmtime.precompile_component(component);
+        compiled.map_err(|error| LoadError::Compile(format!("{error:#}")))
     }
 
     /// What compiled code depends on besides the component: wasmtime's version, its settings and the processor.

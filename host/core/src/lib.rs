@@ -132,7 +132,7 @@ mod wheel;
 pub use attributes::{Attributes, TooMany, Value};
 pub use cache::{Cache, CacheError};
 pub use chain::{Chain, FaultPolicy, Isolation, Limits, MemberSpec};
-pub use engine::{Clocks, CompileLimits, Engine, EngineConfig, EngineError, TICK};
+pub use engine::{Clocks, CompileLimits, Compiler, Engine, EngineConfig, EngineError, TICK};
 pub use event::{Culprit, Event, FaultAction, Level};
 pub use fault::{FaultCounts, FaultKind};
 pub use guest::Metric;

@@ -9,7 +9,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::bindings::{BatchLaneIndices, InterceptorIndices, describe};
 use crate::chain::Limits;
-use crate::engine::Engine;
+use crate::engine::{CompileLimits, Engine};
 use crate::fault::{Fault, FaultKind};
 use crate::guest::Guest;
 use crate::instance::Instance;
@@ -274,15 +274,8 @@ impl Plugin {
     /// component of this contract, what has a wrong signature and what wants more than `granted`. Takes time: not for a
     /// thread that carries media.
     pub fn load(engine: &Engine, component: &[u8], granted: &Grants) -> Result<Self, LoadError> {
-        let limits = engine.0.config.compile;
-        let bounded = |what, have: usize, limit: usize| {
-            if have > limit { Err(LoadError::TooLarge { what, have, limit }) } else { Ok(()) }
-        };
-        bounded("bytes", component.len(), limits.bytes)?;
+        let survey = survey_within(component, &engine.0.config.compile)?;
         let signers = signers(component)?;
-        let survey = survey::survey(component)?;
-        bounded("functions", survey.functions as usize, limits.functions as usize)?;
-        bounded("modules", survey.modules as usize, limits.modules as usize)?;
         if !survey.unknown_imports.is_empty() {
             return Err(LoadError::UnknownImports(survey.unknown_imports));
         }
@@ -408,26 +401,48 @@ fn admit(mut said: Description, survey: &Survey, granted: Grants) -> Result<Desc
     }
 }
 
+/// Looks at a component before the compiler does, and refuses what is larger than it may be.
+pub(crate) fn survey_within(component: &[u8], limits: &CompileLimits) -> Result<Survey, LoadError> {
+    let bounded = |what, have: usize, limit: usize| {
+        if have > limit { Err(LoadError::TooLarge { what, have, limit }) } else { Ok(()) }
+    };
+    bounded("bytes", component.len(), limits.bytes)?;
+    let survey = survey::survey(component)?;
+    bounded("functions", survey.functions as usize, limits.functions as usize)?;
+    bounded("modules", survey.modules as usize, limits.modules as usize)?;
+    Ok(survey)
+}
+
 fn compile(engine: &Engine, bytes: &[u8], digest: Digest) -> wasmtime::Result<Component> {
-    let Some(cache) = &engine.0.config.cache else { return Component::from_binary(&engine.0.wasmtime, bytes) };
+    let Some(cache) = &engine.0.config.cache else { return compile_anew(engine, bytes) };
     let name = format!("{digest}-{:016x}", engine.fingerprint());
     if let Some(code) = cache.load(&name)
         && let Some(component) = trusted(engine, &code)
     {
         return Ok(component);
     }
-    let component = Component::from_binary(&engine.0.wasmtime, bytes)?;
+    let component = compile_anew(engine, bytes)?;
     if let Err(error) = cache.store(&name, &component.serialize()?) {
         tracing::warn!(%digest, %error, "compiled code is not cached");
     }
     Ok(component)
 }
 
-/// Code that the cache has authenticated as this host's own.
-#[expect(unsafe_code, reason = "the cache's key authenticates what this host itself compiled and wrote")]
+fn compile_anew(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    let Some(compiler) = engine.0.config.compiler else { return Component::from_binary(&engine.0.wasmtime, bytes) };
+    let code = compiler(bytes).map_err(wasmtime::Error::msg)?;
+    trusted(engine, &code).ok_or_else(|| wasmtime::Error::msg("what was compiled elsewhere is not for this engine"))
+}
+
+/// Code that the cache has authenticated as this host's own, or that its embedder's compiler gave.
+#[expect(
+    unsafe_code,
+    reason = "the cache's key authenticates what this host itself compiled; a compiler is the embedder's"
+)]
 fn trusted(engine: &Engine, code: &[u8]) -> Option<Component> {
-    // SAFETY: `code` is what `Component::serialize` gave under the same wasmtime, settings and processor (they are part
-    // of the name that the cache's key authenticates), byte for byte.
+    // SAFETY: `code` is what wasmtime gave for a component, byte for byte: under the same wasmtime, settings and processor (they
+    // are part of the name that the cache's key authenticates), or from the embedder's own compiler, who vouches for it;
+    // wasmtime refuses what was made under others.
     unsafe { Component::deserialize(&engine.0.wasmtime, code) }.ok()
 }
 

@@ -268,8 +268,9 @@ impl Tenant {
     /// Uses up a packet of so many bytes, of what its plugins may emit.
     pub(crate) fn emit(&self, now: Instant, bytes: usize) -> Result<(), QuotaExceeded> {
         self.spend(Quota::EmittedBytes, now, bytes as u64)?;
-        self.spend(Quota::EmittedPackets, now, 1)
-            .inspect_err(|_| drop(self.0.spent[2].fetch_sub(bytes as u64, Ordering::Relaxed)))
+        self.spend(Quota::EmittedPackets, now, 1).inspect_err(|_| {
+            self.0.spent[2].fetch_sub(bytes as u64, Ordering::Relaxed);
+        })
     }
 
     /// Counts processor time that has been used.

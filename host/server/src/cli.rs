@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::logging::{self, LogFormat};
-use crate::{demo, plugin, relay_command, replay};
+use crate::{compile, demo, plugin, relay_command, replay};
 
 /// Runs RTP and RTCP through chains of sandboxed WebAssembly interceptors.
 #[derive(Debug, Parser)]
@@ -40,6 +40,9 @@ enum Command {
     Relay(relay_command::Args),
     /// Begin, build, inspect and check plugins
     Plugin(plugin::Args),
+    /// What the program starts itself for, to compile a component: from standard input to standard output
+    #[command(hide = true)]
+    CompileComponent,
     /// Take a capture of RTP through a chain into another capture, in virtual time
     Replay(Box<replay::Args>),
 }
@@ -66,6 +69,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, &log),
             Command::Relay(args) => relay_command::run(&args, &log),
             Command::Plugin(args) => plugin::run(&args, &log),
+            Command::CompileComponent => compile::run(),
             Command::Replay(args) => replay::run(&args, &log),
         }
     }

@@ -21,6 +21,7 @@
 //! ```
 
 pub mod cli;
+pub mod compile;
 pub mod config;
 #[doc(hidden)]
 pub mod fuzzing;

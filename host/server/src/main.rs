@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    sandbar::compile::in_processes_of_their_own();
     match sandbar::cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {

@@ -25,7 +25,7 @@ impl Tool {
     }
 
     fn new(config: EngineConfig) -> anyhow::Result<Self> {
-        let engine = Engine::new(config)?;
+        let engine = Engine::new(EngineConfig { compiler: crate::compile::compiler(), ..config })?;
         let ticker = Ticker::start(engine.clone()).context("no thread can be started")?;
         Ok(Self { engine, _ticker: ticker })
     }

@@ -148,7 +148,8 @@ fn engine(config: &Config) -> Result<Engine, StartError> {
     // A deadline is counted in ticks; whatever is begun counts as a whole one.
     let ticks = |deadline: std::time::Duration| deadline.as_nanos().div_ceil(TICK.as_nanos()) as u64;
     let call_deadline = config.server.call_deadline.map(ticks);
-    Ok(Engine::new(EngineConfig { cache, clocks: clock::CLOCKS, call_deadline, ..EngineConfig::default() })?)
+    let (clocks, compiler) = (clock::CLOCKS, crate::compile::compiler());
+    Ok(Engine::new(EngineConfig { cache, clocks, call_deadline, compiler, ..EngineConfig::default() })?)
 }
 
 fn load(engine: &Engine, config: &Config) -> Result<catalog::Catalog, ConfigError> {
