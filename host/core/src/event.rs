@@ -110,6 +110,8 @@ pub enum Event {
     Quarantined {
         /// Who failed last.
         from: Culprit,
+        /// Why, in a sentence: the last fault.
+        reason: String,
     },
     /// A session's peer sent bytes that are not RTP or RTCP; told at most every 10 seconds.
     Malformed {
@@ -149,8 +151,8 @@ impl std::fmt::Display for Event {
             Self::RestartRefused { from, message } => {
                 write!(f, "{from} does not start again: {message}; it is bypassed")
             }
-            Self::Quarantined { from } => {
-                write!(f, "{from} failed too often; version {} is quarantined and bypassed", from.version)
+            Self::Quarantined { from, reason } => {
+                write!(f, "{} {} is quarantined and bypassed: {reason}", from.plugin, from.version)
             }
             Self::Malformed { session_name, message, count, .. } => {
                 write!(f, "the peer of session {session_name} sends what cannot be read ({count} so far): {message}")

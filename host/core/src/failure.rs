@@ -224,7 +224,7 @@ impl Shard {
         if let Some(incident) = member.incident.take() {
             self.cleared.extend(self.incidents.remove(&incident).into_iter().flatten().filter(|other| *other != owner));
         }
-        let quarantined = member.spec.plugin.count_fault(fault.kind);
+        let quarantine = member.spec.plugin.count_fault(&fault, &from.session_name);
         let (state, action) = match member.spec.on_fault {
             FaultPolicy::Drop => (MemberState::Closed, FaultAction::Closed),
             FaultPolicy::Restart if !member.spec.plugin.quarantined() => {
@@ -245,8 +245,8 @@ impl Shard {
             _ => Action::Pass,
         });
         self.tell(Event::Fault { from: from.clone(), kind: fault.kind, message: fault.message, action });
-        if quarantined {
-            self.tell(Event::Quarantined { from });
+        if let Some(reason) = quarantine {
+            self.tell(Event::Quarantined { from, reason });
         }
     }
 

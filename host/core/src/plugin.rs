@@ -1,7 +1,7 @@
 //! Plugins: loading a component, and what it says about itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use sha2::Digest as _;
@@ -245,6 +245,8 @@ struct Inner {
     signers: Vec<PublicKey>,
     size: usize,
     faults: AtomicU32,
+    /// The fault that put it into quarantine.
+    quarantine: Mutex<Option<String>>,
 }
 
 /// A component compiled and linked: what an instance is made from.
@@ -292,8 +294,9 @@ impl Plugin {
         let batched = survey.batched.then(|| BatchLaneIndices::new(&pre)).transpose().map_err(refuse)?;
         let code = Arc::new(Code { engine: engine.clone(), granted: *granted, pre, typed, batched });
         let description = admit(describe(&code)?, &survey, *granted)?;
-        let faults = AtomicU32::new(0);
-        Ok(Self(Arc::new(Inner { code, description, survey, digest, signers, size: component.len(), faults })))
+        let (faults, quarantine) = (AtomicU32::new(0), Mutex::default());
+        let size = component.len();
+        Ok(Self(Arc::new(Inner { code, description, survey, digest, signers, size, faults, quarantine })))
     }
 
     /// The plugin's name.
@@ -350,6 +353,7 @@ impl Plugin {
             digest: *digest,
             size: *size,
             faults: AtomicU32::new(0),
+            quarantine: Mutex::default(),
         }))
     }
 
@@ -367,16 +371,27 @@ impl Plugin {
         self.0.faults.load(Ordering::Relaxed) >= QUARANTINE
     }
 
-    /// Lets a quarantined version be started again.
+    /// Why it is in quarantine, if it is.
+    pub fn quarantine(&self) -> Option<String> {
+        self.0.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| self.quarantined())
+    }
+
+    /// Lets a quarantined version be started again: with the next session or chain that has it, and where it was bypassed, once
+    /// it is put in its own place.
     pub fn lift_quarantine(&self) {
         self.0.faults.store(0, Ordering::Relaxed);
     }
 
-    /// Counts a fault; true when this one puts the version into quarantine.
-    pub(crate) fn count_fault(&self, kind: FaultKind) -> bool {
-        let weight = if kind == FaultKind::Deadline { DEADLINE_WEIGHT } else { 1 };
+    /// Counts a fault of a session's; the reason when this one puts the version into quarantine.
+    pub(crate) fn count_fault(&self, fault: &Fault, session: &str) -> Option<String> {
+        let weight = if fault.kind == FaultKind::Deadline { DEADLINE_WEIGHT } else { 1 };
         let before = self.0.faults.fetch_add(weight, Ordering::Relaxed);
-        before < QUARANTINE && before + weight >= QUARANTINE
+        (before < QUARANTINE && before.saturating_add(weight) >= QUARANTINE).then(|| {
+            let Fault { kind, message } = fault;
+            let reason = format!("it failed too often; last, in the session {session} ({kind}): {message}");
+            *self.0.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+            reason
+        })
     }
 }
 

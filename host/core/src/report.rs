@@ -49,6 +49,8 @@ pub struct MemberReport {
     pub memory_bytes: usize,
     /// Bytes of the host's rings for its histories in this session, without the payloads, which are shared.
     pub history_bytes: usize,
+    /// Why its version is in quarantine, if it is.
+    pub quarantine: Option<String>,
     /// Packets that went on as they came because its change would have made them larger than the session's MTU.
     pub oversize: u64,
     /// Packets that went on without the header extension that it stamps: it supplied no value, or the header had no room.
@@ -128,6 +130,7 @@ impl Shard {
             time_ns: instance.map_or(0, |instance| instance.nanos),
             memory_bytes: instance.map_or(0, |instance| instance.guest().memory()),
             history_bytes,
+            quarantine: plugin.quarantine(),
             oversize: seat.map_or(0, |seat| seat.oversize),
             unstamped: seat.map_or(0, |seat| seat.stamps.missed),
             unheard: seat.map_or(0, |seat| seat.used.unheard),

@@ -145,8 +145,8 @@ impl Shard {
         alone: bool,
     ) -> Result<Prepared, Failed> {
         let plugin = || spec.plugin.name().to_owned();
-        if spec.plugin.quarantined() {
-            return Err(Failed::Refused(ChainError::Quarantined { plugin: plugin() }));
+        if let Some(reason) = spec.plugin.quarantine() {
+            return Err(Failed::Refused(ChainError::Quarantined { plugin: plugin(), reason }));
         }
         let owner = Owner { session: id, member: number };
         let (instance, shared) = match self.instance_for(now, id, spec, alone) {

@@ -112,10 +112,12 @@ pub enum ChainError {
         message: String,
     },
     /// The version failed too often.
-    #[error("the plugin {plugin} is quarantined: this version failed too often; lift the quarantine to use it again")]
+    #[error("the plugin {plugin} is quarantined: {reason}; lift the quarantine to use it again")]
     Quarantined {
         /// The plugin.
         plugin: String,
+        /// Why.
+        reason: String,
     },
     /// No such session.
     #[error("there is no such session")]

@@ -40,8 +40,9 @@ pub(crate) struct Args {
 // Lines of at most 98 characters: clap breaks longer ones.
 const HELP: &str = "\
 Signals:
-  SIGHUP           read the configuration and all plugin files again; chains change between two
-                   packets. What cannot change while media flows is named, and nothing is changed
+  SIGHUP           read the configuration and all plugin files again, and lift quarantines; chains
+                   change between two packets. What cannot change while media flows is named, and
+                   nothing is changed
   SIGUSR1          print all counters as a line of JSON
   SIGTERM, SIGINT  say goodbye to peers, send what plugins still have to say, and exit 0;
                    a second one exits at once

@@ -203,7 +203,8 @@ pub(crate) fn load(
 ) -> Result<Loaded, PluginError> {
     let entry = config.plugin(name).ok_or_else(|| PluginError::Unknown(name.to_owned()))?;
     let Component { bytes, from, file } = read(config, name, &entry.source)?;
-    if let Some(known) = known
+    // What is in quarantine begins anew.
+    if let Some(known) = known.filter(|known| !known.plugin.quarantined())
         && known.entry.grants == entry.grants
         && known.plugin.digest() == Digest::of(&bytes)
     {

@@ -42,10 +42,11 @@ impl Placed {
     }
 
     /// Whether there is nothing to change from one to the other. A plugin never does more than it wants, so that grants
-    /// which the same component did not need make no difference.
+    /// which the same component did not need make no difference. One that is in quarantine is put in its place again.
     fn equal(&self, other: &Self) -> bool {
         let (a, b) = (&self.spec, &other.spec);
-        a.plugin.digest() == b.plugin.digest()
+        !a.plugin.quarantined()
+            && a.plugin.digest() == b.plugin.digest()
             && a.config == b.config
             && a.isolation == b.isolation
             && a.on_fault == b.on_fault

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sandbar::config::{Config, Member, Tenant};
+use sandbar::config::{Config, Member, PluginEntry, PluginSource, Tenant};
 use sandbar::relay::{RelayEvent, ReloadError};
-use sandbar_host::SecretKey;
+use sandbar_host::{Grants, SecretKey};
 
 use crate::support::*;
 
@@ -129,6 +129,31 @@ fn a_changed_file_that_its_tenant_does_not_trust_is_refused_and_a_signed_one_tak
     let error = scene.running.relay.reload(config).unwrap_err().to_string();
     assert!(error.starts_with("routes[0].tenant: the plugin mine from "), "{error}");
     scene.media_flows();
+}
+
+#[test]
+fn a_quarantine_says_why_and_a_reload_lifts_it() {
+    let mut scene = Scene::new();
+    let mut config = scene.config();
+    let looper = PluginSource::Bytes(bytes::Bytes::from_static(sandbar_tests::guests::ENDLESS_LOOP));
+    config.plugins.insert("looper".into(), PluginEntry { source: looper, grants: Grants::default() });
+    config.chains.get_mut("ingest").unwrap().insert(0, Member::new("looper"));
+    scene.running.relay.reload(config.clone()).unwrap();
+    let quarantine = |scene: &mut Scene| loop {
+        scene.media_flows();
+        let report = scene.running.relay.report().unwrap();
+        let member = report.leg(&publisher()).unwrap().session.clone().unwrap().members.remove(0);
+        if let Some(reason) = member.quarantine {
+            return reason;
+        }
+    };
+    let reason = quarantine(&mut scene);
+    assert!(reason.starts_with("it failed too often; last, in the session camera/publisher (deadline): "), "{reason}");
+    let reloaded = scene.running.relay.reload(config.clone()).unwrap();
+    assert_eq!(reloaded.legs, [publisher()]);
+    let report = scene.running.relay.report().unwrap();
+    assert_eq!(report.leg(&publisher()).unwrap().session.clone().unwrap().members[0].quarantine, None);
+    quarantine(&mut scene);
 }
 
 #[test]
