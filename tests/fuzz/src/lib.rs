@@ -12,6 +12,7 @@
 //! `./x fuzz` runs them with libFuzzer, which is guided by coverage of the project's own crates; `cargo test` runs each for
 //! a moment with mutations of its seeds, the same ones each time.
 
+mod component;
 mod host;
 mod input;
 pub mod mutate;
@@ -54,6 +55,7 @@ targets! {
     rtcp: host, rtcp_seeds, 2, "the RTCP of a tick: checked and merged into datagrams";
     frames: host, frames_seeds, 1, "frames that a guest hands on";
     survey: host, survey_seeds, 1, "a file that may be a plugin";
+    component: component, component_seeds, 200, "a plugin's component with some of its bytes changed, loaded and run";
     signature: host, signature_seeds, 8, "a file that is signed, and changed after that";
     header: sdk, header_seeds, 1, "an RTP header in the SDK, beside the crate rtp";
     edit: sdk, edit_seeds, 1, "changes of a header";
