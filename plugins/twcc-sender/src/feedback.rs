@@ -12,6 +12,8 @@ const FIRST_BYTE: u8 = 0x80 | 15;
 const RTPFB: u8 = 205;
 /// Everything before the chunks.
 const HEAD: usize = 20;
+/// Bytes of deltas that there is room for from the start: an interval's, of a stream with some thousand packets a second.
+const DELTAS: usize = 256;
 /// Deltas are multiples of 250 us.
 const TICK: u64 = 250_000;
 /// The reference time is in multiples of 64 ms.
@@ -36,7 +38,8 @@ impl Feedback {
     pub(crate) fn new(base: u64, first: Instant, max_bytes: usize) -> Self {
         let reference = ticks(first) / TICKS_PER_REFERENCE;
         let last = reference * TICKS_PER_REFERENCE;
-        Self { base, next: base, last, reference, chunks: Chunks::default(), deltas: Vec::new(), max_bytes }
+        let deltas = Vec::with_capacity(DELTAS);
+        Self { base, next: base, last, reference, chunks: Chunks::default(), deltas, max_bytes }
     }
 
     /// The number after the last one covered.
@@ -49,13 +52,16 @@ impl Feedback {
     pub(crate) fn add(&mut self, arrival: &Arrival) -> bool {
         let missing = (arrival.number - self.next) as usize;
         // Differences of rounded times, so that rounding does not add up.
-        let delta = ticks(arrival.at).wrapping_sub(self.last) as i64;
+        let at = ticks(arrival.at);
+        let delta = at.wrapping_sub(self.last) as i64;
         let Ok(delta) = i16::try_from(delta) else { return false };
         let size = HEAD + self.chunks.size_with(missing + 1) + self.deltas.len() + 2;
         if size > self.max_bytes || arrival.number - self.base >= u64::from(u16::MAX) {
             return false;
         }
-        self.chunks.add(Status::NotReceived, missing);
+        if missing > 0 {
+            self.chunks.add(Status::NotReceived, missing);
+        }
         if let Ok(small) = u8::try_from(delta) {
             self.chunks.add(Status::SmallDelta, 1);
             self.deltas.push(small);
@@ -63,7 +69,7 @@ impl Feedback {
             self.chunks.add(Status::LargeDelta, 1);
             self.deltas.extend_from_slice(&delta.to_be_bytes());
         }
-        self.last = ticks(arrival.at);
+        self.last = at;
         self.next = arrival.number + 1;
         true
     }
