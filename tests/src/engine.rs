@@ -8,7 +8,7 @@ use sandbar_host::{Cache, Clocks, Engine, EngineConfig, Grants, Plugin, TICK};
 
 /// Ticks of processor time that a call into a guest may take: much more than any needs, so that no scenario depends on how
 /// busy the machine is, and little enough to wait for a loop to be stopped.
-const DEADLINE: u64 = 25;
+pub const DEADLINE: u64 = 25;
 
 /// An engine with a thread that ticks, as an embedder has to provide. Compiled code is kept from run to run.
 pub fn engine() -> &'static Engine {

@@ -1,0 +1,4 @@
+;; Has ten thousand functions.
+
+;; times 10000
+(func)

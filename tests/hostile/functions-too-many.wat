@@ -1,0 +1,4 @@
+;; Has more functions than are compiled.
+
+;; times 60000
+(func)

@@ -1,0 +1,4 @@
+;; Never returns when its session ends.
+
+(func $close
+  (loop $ever (br $ever)))

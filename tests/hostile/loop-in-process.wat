@@ -1,0 +1,4 @@
+;; Never returns with its first packet.
+
+(func $packet (param $frame i32)
+  (loop $ever (br $ever)))

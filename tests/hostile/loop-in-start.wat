@@ -1,0 +1,6 @@
+;; Never returns as soon as it is instantiated.
+
+(func $start
+  (loop $ever (br $ever)))
+
+(start $start)

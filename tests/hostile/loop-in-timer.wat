@@ -1,0 +1,4 @@
+;; Never returns when its timer is due.
+
+(func $timer (param $frame i32)
+  (loop $ever (br $ever)))

@@ -1,0 +1,4 @@
+;; Never returns when a stream ends.
+
+(func $unbind
+  (loop $ever (br $ever)))

@@ -1,0 +1,3 @@
+;; Has more memory than is allowed from the start.
+
+(memory $memory 2000)

@@ -1,0 +1,3 @@
+;; Hands nothing on.
+
+(func $hand-on)

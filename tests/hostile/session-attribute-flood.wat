@@ -1,0 +1,12 @@
+;; Sets two hundred values of its session with each packet.
+
+(import "sandbar:interceptor/attributes@0.1.0" "set-session" (func $set-session (param i32 i32 i32 i32 i32 i64 i32 i32)))
+
+(func $packet (param $frame i32)
+  (local $times i32)
+  (loop $again
+    (i32.store (i32.const 4096) (i32.and (i32.mul (local.get $times) (i32.const 0x9e3779b9)) (i32.const 0x7f7f7f7f)))
+    (call $set-session (global.get $session) (i32.const 4096) (i32.const 4) (i32.const 1) (i32.const 4) (i64.const 4096) (i32.const 1000) (i32.const 256))
+    (local.set $times (i32.add (local.get $times) (i32.const 1)))
+    (br_if $again (i32.lt_u (local.get $times) (i32.const 200))))
+  (call $pass (local.get $frame)))

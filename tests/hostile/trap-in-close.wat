@@ -1,0 +1,4 @@
+;; Traps when its session ends.
+
+(func $close
+  (unreachable))

@@ -1,0 +1,4 @@
+;; Traps when it is asked what it is.
+
+(func $describe (result i32)
+  (unreachable))

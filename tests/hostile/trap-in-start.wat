@@ -1,0 +1,6 @@
+;; Traps as soon as it is instantiated.
+
+(func $start
+  (unreachable))
+
+(start $start)

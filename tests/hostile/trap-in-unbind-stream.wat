@@ -1,0 +1,4 @@
+;; Traps when a stream ends.
+
+(func $unbind
+  (unreachable))
