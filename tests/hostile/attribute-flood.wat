@@ -9,4 +9,5 @@
     (call $set (i32.load offset=20 (local.get $frame)) (i32.const 4096) (i32.const 4) (i32.const 1) (i32.const 1) (i64.const 1) (i32.const 0) (i32.const 256))
     (local.set $times (i32.add (local.get $times) (i32.const 1)))
     (br_if $again (i32.lt_u (local.get $times) (i32.const 1000))))
+  (call $refused)
   (call $pass (local.get $frame)))

@@ -166,6 +166,10 @@
 (func $is-rtp (param $frame i32) (result i32)
   (i32.lt_u (i32.load8_u (local.get $frame)) (i32.const 2)))
 
+;; Traps unless the host has refused what it was asked last: a behaviour that is let have its way fails.
+(func $refused
+  (if (i32.eqz (i32.load8_u (i32.const 256))) (then (unreachable))))
+
 ;; Takes time, and does nothing with it.
 (func $spin (param $times i32)
   (loop $again

@@ -12,5 +12,6 @@
     (call $emit (i32.load offset=4 (local.get $frame)) (i32.add (local.get $frame) (i32.const 24)) (i32.const 12)
       (i32.const 0) (i32.const 4096) (i32.const 100) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 256))
     (local.set $times (i32.add (local.get $times) (i32.const 1)))
-    (br_if $again (i32.lt_u (local.get $times) (i32.const 1))))))
+    (br_if $again (i32.lt_u (local.get $times) (i32.const 1))))
+    (call $refused)))
   (call $pass (local.get $frame)))

@@ -10,4 +10,5 @@
     (call $emit-rtcp (global.get $session) (i32.const 4096) (i32.const 8) (i32.const 256))
     (local.set $times (i32.add (local.get $times) (i32.const 1)))
     (br_if $again (i32.lt_u (local.get $times) (i32.const 1))))
+  (call $refused)
   (call $pass (local.get $frame)))

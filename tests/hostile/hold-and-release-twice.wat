@@ -8,5 +8,6 @@
     (then
       (call $keep (i32.load offset=20 (local.get $frame)) (i32.const 256))
       (call $release (global.get $session) (i64.load (i32.const 264)) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 320))
-      (call $release (global.get $session) (i64.load (i32.const 264)) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 320)))
+      (call $release (global.get $session) (i64.load (i32.const 264)) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 256))
+      (call $refused))
     (else (call $pass (local.get $frame)))))

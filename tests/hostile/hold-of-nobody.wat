@@ -6,7 +6,8 @@
 (func $packet (param $frame i32)
   (local $times i32)
   (loop $again
-    (call $release (global.get $session) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 320))
+    (call $release (global.get $session) (i64.const -1) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 256))
+    (call $refused)
     (drop (call $discard (i32.const -1) (i64.const 0)))
     (drop (call $discard (global.get $session) (i64.const 0x7fffffffffffffff)))
     (local.set $times (i32.add (local.get $times) (i32.const 1)))

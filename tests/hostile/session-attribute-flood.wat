@@ -9,4 +9,5 @@
     (call $set-session (global.get $session) (i32.const 4096) (i32.const 4) (i32.const 1) (i32.const 4) (i64.const 4096) (i32.const 1000) (i32.const 256))
     (local.set $times (i32.add (local.get $times) (i32.const 1)))
     (br_if $again (i32.lt_u (local.get $times) (i32.const 200))))
+  (call $refused)
   (call $pass (local.get $frame)))

@@ -1,4 +1,4 @@
-;; Writes nothing, five thousand times for each packet.
+;; Writes nothing, twenty thousand times for each packet.
 
 (import "sandbar:interceptor/sink@0.1.0" "write" (func $write (param i32 i32 i32 i32)))
 (global $wants i32 (i32.const 32))
@@ -8,5 +8,6 @@
   (loop $again
     (call $write (global.get $session) (i32.const 65536) (i32.const 0) (i32.const 256))
     (local.set $times (i32.add (local.get $times) (i32.const 1)))
-    (br_if $again (i32.lt_u (local.get $times) (i32.const 5000))))
+    (br_if $again (i32.lt_u (local.get $times) (i32.const 20000))))
+  (call $refused)
   (call $pass (local.get $frame)))

@@ -9,4 +9,5 @@
     (call $write (global.get $session) (i32.const 65536) (i32.const 65536) (i32.const 256))
     (local.set $times (i32.add (local.get $times) (i32.const 1)))
     (br_if $again (i32.lt_u (local.get $times) (i32.const 32))))
+  (call $refused)
   (call $pass (local.get $frame)))

@@ -6,4 +6,5 @@
 
 (func $refill
   (call $supply (global.get $session) (i32.const 16) (i32.const 131072) (i32.const 1600000) (i32.const 256))
+  (call $refused)
   (call $supply (global.get $session) (i32.const 16) (i32.const 131072) (i32.const 16384) (i32.const 256)))

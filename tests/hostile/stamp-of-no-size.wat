@@ -6,5 +6,8 @@
 
 (func $refill
   (call $supply (global.get $session) (i32.const 0) (i32.const 131072) (i32.const 0) (i32.const 256))
+  (call $refused)
   (call $supply (global.get $session) (i32.const 0) (i32.const 131072) (i32.const 1000) (i32.const 256))
-  (call $supply (global.get $session) (i32.const 255) (i32.const 131072) (i32.const 2550) (i32.const 256)))
+  (call $refused)
+  (call $supply (global.get $session) (i32.const 255) (i32.const 131072) (i32.const 2550) (i32.const 256))
+  (call $refused))

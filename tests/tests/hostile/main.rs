@@ -9,7 +9,9 @@ mod memory;
 mod stage;
 
 use sandbar_host::FaultKind;
-use stage::Expected::{Accounted, Fault, Harmless, NotBound, NotLoaded, NotOpened, NotSwapped, Reordered, Storm};
+use stage::Expected::{
+    Accounted, Counted, Fault, Harmless, NotBound, NotLoaded, NotOpened, NotSwapped, Reordered, Storm,
+};
 
 /// A test for each attacker, named as its file is, with what becomes of it.
 macro_rules! attackers {
@@ -28,7 +30,8 @@ macro_rules! attackers {
     };
 }
 
-attackers! {    // Loops without end, in each export.
+attackers! {
+    // Loops without end, in each export.
     loop_in_create: NotOpened("deadline");
     loop_in_restore: NotSwapped("deadline");
     loop_in_save: Fault(FaultKind::Deadline);
@@ -96,12 +99,13 @@ attackers! {    // Loops without end, in each export.
     next_not_rtp: Fault(FaultKind::BadBatch);
     next_long_header: Fault(FaultKind::BadBatch);
     next_too_large: Fault(FaultKind::BadBatch);
-    next_oversize: Harmless;
+    next_oversize: Counted("oversize");
     next_not_rtcp: Fault(FaultKind::BadBatch);
     next_outside_process: Fault(FaultKind::BadBatch);
     next_nothing: Accounted;
     next_empty_flood: Harmless;
-    next_huge: Fault(FaultKind::BadBatch);
+    next_huge: Fault(FaultKind::HostCall);
+    next_large: Fault(FaultKind::BadBatch);
 
     // Packets of its own.
     emit_flood: Accounted;
@@ -116,6 +120,7 @@ attackers! {    // Loops without end, in each export.
     emit_rtcp_oversize: Harmless;
     emit_rtcp_malformed: Harmless;
     storm: Storm;
+    storm_that_grows: Storm;
     storm_that_is_slow: Storm;
 
     // Timers.
@@ -126,15 +131,15 @@ attackers! {    // Loops without end, in each export.
     timer_of_nobody: Harmless;
 
     // What is told.
-    log_flood: Harmless;
+    log_flood: Counted("unheard");
     log_giant: Harmless;
     log_not_utf8: Fault(FaultKind::HostCall);
     log_level_unknown: Fault(FaultKind::HostCall);
-    metric_flood: Harmless;
-    metric_giant_name: Harmless;
+    metric_flood: Counted("unheard");
+    metric_giant_name: Counted("unheard");
     gauge_not_a_number: Harmless;
-    publish_flood: Harmless;
-    sink_flood: Harmless;
+    publish_flood: Counted("unheard");
+    sink_flood: Counted("sink_refused");
     sink_empty_flood: Harmless;
     sink_unwanted: NotLoaded("without wanting");
 
@@ -177,14 +182,14 @@ attackers! {    // Loops without end, in each export.
     // Histories, holds and stamps.
     history_of_nobody: Harmless;
     history_endless: Harmless;
-    hold_for_ever: Harmless;
+    hold_for_ever: Counted("held");
     hold_and_release_twice: Harmless;
     hold_and_hand_on: Fault(FaultKind::BadBatch);
     hold_of_nobody: Harmless;
     hold_and_discard: Accounted;
     stamp_not_negotiated: NotBound("not negotiated");
     stamp_flood: Harmless;
-    stamp_of_no_size: Harmless;
+    stamp_of_no_size: Counted("unstamped");
 
     // Calls of the host.
     import_flood: Harmless;

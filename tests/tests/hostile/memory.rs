@@ -20,35 +20,54 @@ fn resident() -> usize {
     pages * rustix::param::page_size()
 }
 
-/// Lives of an attacker in a row.
-const LIVES: usize = 50;
-/// What all of them may leave behind: the allocator's doing.
+/// What an attacker may leave behind: the allocator's doing.
 const LEFT: usize = 4 << 20;
 
-#[test]
-fn sessions_of_attackers_leave_no_memory_behind() {
+/// Plays sessions of an attacker, first some that fill what is kept for use again, and asks what the others have left.
+fn leaves_nothing(name: &str, sessions: usize, rounds: usize) {
     let _alone = ALONE.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-    for name in [
-        "attribute-flood",
-        "emit-rtcp-flood",
-        "handle-leak",
-        "hold-for-ever",
-        "log-flood",
-        "memory-at-bind",
-        "memory-in-steps",
-        "metric-flood",
-        "sink-flood",
-        "table-growth",
-        "timer-far",
-        "trap-in-process",
-    ] {
-        let plugin = load(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let mut stage = Stage::new(name);
-        let mut live = |lives| (0..lives).for_each(|_| stage.live(&plugin));
-        live(10);
-        let before = resident();
-        live(LIVES);
-        let left = resident().saturating_sub(before);
-        assert!(left <= LEFT, "{name}: {LIVES} sessions have left {left} bytes");
-    }
+    let plugin = load(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut stage = Stage::new(name);
+    (0..10).for_each(|_| stage.live(&plugin, 5));
+    let before = resident();
+    (0..sessions).for_each(|_| stage.live(&plugin, rounds));
+    let left = resident().saturating_sub(before);
+    assert!(left <= LEFT, "{name}: {left} bytes are left");
+}
+
+/// Tests for each, named as its file is: with fifty sessions, and with one that lives as long as they do.
+macro_rules! leave_nothing {
+    ($($name:ident)*) => {
+        $(mod $name {
+            use super::*;
+
+            #[test]
+            fn in_fifty_sessions() {
+                leaves_nothing(&stringify!($name).replace('_', "-"), 50, 4);
+            }
+
+            #[test]
+            fn in_a_long_session() {
+                leaves_nothing(&stringify!($name).replace('_', "-"), 1, 200);
+            }
+        })*
+    };
+}
+
+leave_nothing! {
+    attribute_flood
+    emit_rtcp_flood
+    handle_leak
+    hold_for_ever
+    log_flood
+    memory_at_bind
+    memory_in_steps
+    metric_flood
+    publish_flood
+    session_attribute_flood
+    sink_flood
+    table_growth
+    timer_far
+    timer_past
+    trap_in_process
 }
