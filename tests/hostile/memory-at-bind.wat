@@ -1,6 +1,11 @@
 ;; Takes all the memory that it gets when it is offered a stream, and then behaves.
 
 (func $bind (param $stream i32) (result i32)
-  (loop $more
-    (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+  (local $page i32)
+  (block $full
+    (loop $more
+      (local.set $page (memory.grow (i32.const 1)))
+      (br_if $full (i32.eq (local.get $page) (i32.const -1)))
+      (i32.store (i32.mul (local.get $page) (i32.const 65536)) (i32.const 1))
+      (br $more)))
   (call $binding (local.get $stream)))

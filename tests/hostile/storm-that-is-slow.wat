@@ -24,5 +24,5 @@
   (call $pass (local.get $frame)))
 
 (func $hand-on
-  (call $spin (i32.const 2000000))
+  (call $spin (i32.const 1000000))
   (call $next (i32.const 16384) (i32.sub (global.get $out) (i32.const 16384))))
