@@ -29,8 +29,9 @@ enum Moved {
     New(Box<Slot>),
 }
 
-/// How often plugins may answer each other's packets with packets within one call into the shard.
-const MAX_ROUNDS: usize = 32;
+/// How often plugins may answer each other's packets with packets within one call into the shard, as long as that takes no
+/// longer than one call of theirs may. A repaired packet that is asked for, sent, protected and paced takes four.
+const MAX_ROUNDS: usize = 8;
 
 impl Shard {
     /// Puts what goes on in its order, and counts what does not.
@@ -247,9 +248,17 @@ impl Shard {
 
     /// Walks what plugins emitted, and what others emit because of it.
     pub(crate) fn drain_emitted(&mut self, now: Instant) {
-        for _ in 0..MAX_ROUNDS {
+        let mut since = None;
+        for round in 0..MAX_ROUNDS {
             if self.emitted.iter().all(Vec::is_empty) {
                 return;
+            }
+            // Together they may take as long as one of them. Mostly there is but one round, and nothing to be measured.
+            if round > 0
+                && let Some((time, deadline)) = self.instances.values().next().and_then(|instance| instance.clock())
+                && time.saturating_sub(*since.get_or_insert(time)) > deadline
+            {
+                break;
             }
             for direction in [Direction::Read, Direction::Write] {
                 let mut slots = std::mem::take(&mut self.emitted[direction as usize]);

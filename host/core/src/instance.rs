@@ -118,6 +118,14 @@ impl Instance {
         self.store.data_mut()
     }
 
+    /// Nanoseconds on the clock that deadlines are counted by, where there is one, and those of a deadline.
+    pub(crate) fn clock(&self) -> Option<(u64, u64)> {
+        let engine = &self.code.engine.0;
+        let clocks = engine.config.clocks;
+        let time = clocks.thread_cpu.or(clocks.monotonic)?();
+        Some((time, engine.call_deadline.saturating_mul(crate::engine::TICK.as_nanos() as u64)))
+    }
+
     /// Runs one call into the guest under its deadline. After a fault the instance must not be used again.
     fn call<T>(
         &mut self,
