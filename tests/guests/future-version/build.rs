@@ -7,7 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let wit = Path::new("../../../wit");
     let future = Path::new(&env::var("OUT_DIR")?).join("wit");
     fs::create_dir_all(&future)?;
-    for entry in fs::read_dir(&wit)? {
+    for entry in fs::read_dir(wit)? {
         let entry = entry?;
         let text = fs::read_to_string(entry.path())?;
         fs::write(future.join(entry.file_name()), text.replace("interceptor@0.1.0", "interceptor@0.2.0"))?;

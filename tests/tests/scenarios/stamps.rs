@@ -19,7 +19,9 @@ fn info(source: &Source, id: u8) -> StreamInfo {
 
 fn stamper(config: serde_json::Value) -> MemberSpec {
     let mut all = json!({ "access": "stamp", "extension": 5 });
-    all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    if let (Some(all), Some(config)) = (all.as_object_mut(), config.as_object()) {
+        all.extend(config.clone());
+    }
     member(guests::PUPPET, all)
 }
 
@@ -31,9 +33,13 @@ fn speaker(members: impl IntoIterator<Item = MemberSpec>, source: &Source) -> (W
     (world, peer)
 }
 
+fn header(bytes: &[u8]) -> Header<'_> {
+    Header::parse(bytes).expect("an RTP header")
+}
+
 /// The values of extension 5 of what was sent.
 fn values(packets: &[Bytes]) -> Vec<Option<Vec<u8>>> {
-    packets.iter().map(|bytes| Header::parse(bytes).unwrap().extension(5).map(<[u8]>::to_vec)).collect()
+    packets.iter().map(|bytes| header(bytes).extension(5).map(<[u8]>::to_vec)).collect()
 }
 
 fn number(value: &Option<Vec<u8>>) -> Option<u16> {
@@ -66,7 +72,7 @@ fn packets_take_the_values_in_order_without_a_call_each() {
 /// The packets as the source made them, but for the extension.
 fn heard_without_numbers(packets: &[Bytes], source: &Source) -> usize {
     for (at, bytes) in packets.iter().enumerate() {
-        let (made, header) = (source.nth(at as u64), Header::parse(bytes).unwrap());
+        let (made, header) = (source.nth(at as u64), header(bytes));
         assert_eq!((header.sequence_number(), header.len()), (source.sequence_number(at as u64), 20));
         assert_eq!(bytes[20..], made[12..]);
     }
@@ -248,7 +254,7 @@ fn what_is_stamped_goes_on_as_it_came_but_for_the_extension() {
     let (mut world, peer) = speaker([standard("twcc-header-extension")], &source);
     world.send(peer, source.packets(3));
     for (at, bytes) in sent(&world, peer).iter().enumerate() {
-        let (made, header) = (source.nth(at as u64), Header::parse(bytes).unwrap());
+        let (made, header) = (source.nth(at as u64), header(bytes));
         assert_eq!((bytes.len(), header.extension(3)), (made.len(), Some(&[1, 2, 3][..])));
         assert_eq!(header.extension(5), Some(&(at as u16).to_be_bytes()[..]));
     }
