@@ -32,10 +32,10 @@ macro_rules! attackers {
 
 attackers! {
     // Loops without end, in each export.
-    loop_in_create: NotOpened("deadline");
-    loop_in_restore: NotSwapped("deadline");
+    loop_in_create: NotOpened("(deadline)");
+    loop_in_restore: NotSwapped("(deadline)");
     loop_in_save: Fault(FaultKind::Deadline);
-    loop_in_bind_rtcp: NotOpened("deadline");
+    loop_in_bind_rtcp: NotOpened("(deadline)");
     loop_in_bind_stream: Fault(FaultKind::Deadline);
     loop_in_unbind_stream: Fault(FaultKind::Deadline);
     loop_in_process: Fault(FaultKind::Deadline);
@@ -45,15 +45,15 @@ attackers! {
     loop_in_close: Fault(FaultKind::Deadline);
     loop_in_destructor: Fault(FaultKind::Deadline);
     loop_in_post_return: Fault(FaultKind::Deadline);
-    loop_in_describe: NotLoaded("deadline");
-    loop_in_start: NotLoaded("deadline");
-    loop_in_realloc: NotOpened("deadline");
+    loop_in_describe: NotLoaded("itself: deadline");
+    loop_in_start: NotLoaded("itself: deadline");
+    loop_in_realloc: NotOpened("(deadline)");
 
     // Traps, in each export.
-    trap_in_create: NotOpened("trap");
-    trap_in_restore: NotSwapped("trap");
+    trap_in_create: NotOpened("(trap)");
+    trap_in_restore: NotSwapped("(trap)");
     trap_in_save: Fault(FaultKind::Trap);
-    trap_in_bind_rtcp: NotOpened("trap");
+    trap_in_bind_rtcp: NotOpened("(trap)");
     trap_in_bind_stream: Fault(FaultKind::Trap);
     trap_in_unbind_stream: Fault(FaultKind::Trap);
     trap_in_process: Fault(FaultKind::Trap);
@@ -63,9 +63,9 @@ attackers! {
     trap_in_close: Fault(FaultKind::Trap);
     trap_in_destructor: Fault(FaultKind::Trap);
     trap_in_post_return: Fault(FaultKind::Trap);
-    trap_in_describe: NotLoaded("trap");
-    trap_in_start: NotLoaded("trap");
-    trap_in_realloc: NotOpened("trap");
+    trap_in_describe: NotLoaded("itself: trap");
+    trap_in_start: NotLoaded("itself: trap");
+    trap_in_realloc: NotOpened("(trap)");
 
     // Other ways to trap.
     division_by_zero: Fault(FaultKind::Trap);
@@ -73,16 +73,16 @@ attackers! {
     write_out_of_bounds: Fault(FaultKind::Trap);
     null_call: Fault(FaultKind::Trap);
     deep_recursion: Fault(FaultKind::Trap);
-    realloc_calls_the_host: NotOpened("failed");
+    realloc_calls_the_host: NotOpened("cannot leave component instance");
 
     // Memory and tables.
     memory_at_once: Fault(FaultKind::Memory);
     memory_in_steps: Fault(FaultKind::Memory);
     memory_at_bind: Harmless;
-    memory_initial: NotLoaded("memory");
+    memory_initial: NotLoaded("itself: memory");
     memory_unlimited: Harmless;
     table_growth: Fault(FaultKind::Memory);
-    table_initial: NotLoaded("memory");
+    table_initial: NotLoaded("itself: memory");
     restore_bomb: Harmless;
 
     // What is handed on.
@@ -153,19 +153,19 @@ attackers! {
 
     // Handles.
     handle_leak: Fault(FaultKind::HostCall);
-    handle_forged: NotOpened("failed");
-    handle_again: NotSwapped("failed");
+    handle_forged: NotOpened("(host call)");
+    handle_again: NotSwapped("(host call)");
 
     // Descriptions.
-    describe_giant_name: NotLoaded("name");
-    describe_no_name: NotLoaded("name");
-    describe_not_utf8: NotLoaded("describe itself");
+    describe_giant_name: NotLoaded("its name is");
+    describe_no_name: NotLoaded("its name is");
+    describe_not_utf8: NotLoaded("itself: host call");
     describe_terminal: NotLoaded("visible ASCII");
-    describe_outside_memory: NotLoaded("describe itself");
-    describe_endless: NotLoaded("describe itself");
-    describe_many_options: NotLoaded("options");
-    describe_giant_options: NotLoaded("describe itself");
-    describe_hands_on: NotLoaded("bad batch");
+    describe_outside_memory: NotLoaded("itself: host call");
+    describe_endless: NotLoaded("itself: host call");
+    describe_many_options: NotLoaded("256 options");
+    describe_giant_options: NotLoaded("itself: host call");
+    describe_hands_on: NotLoaded("itself: bad batch");
     describe_sets_timers: Harmless;
 
     // Answers.
@@ -199,11 +199,11 @@ attackers! {
 
     // Large components.
     functions_many: Harmless;
-    functions_too_many: NotLoaded("functions");
+    functions_too_many: NotLoaded("functions, and at most");
     nesting_deep: Harmless;
     locals_many: Harmless;
     data_large: Harmless;
-    data_too_large: NotLoaded("bytes");
+    data_too_large: NotLoaded("bytes, and at most");
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub(crate) struct Stage {
 }
 
 /// An attacker may use little, so that it is soon at its bounds.
-pub(crate) const MEMORY: usize = 32 << 20;
+const MEMORY: usize = 32 << 20;
 /// What a call may take in which an attacker is stopped: its time, and as much again for a machine that is busy, the
 /// instance that goes and the one that comes.
 const STOPPING: u32 = 4;
@@ -76,7 +76,7 @@ pub(crate) fn load(name: &str) -> Result<Plugin, LoadError> {
 }
 
 /// The attacker as a member, by the default policy.
-pub(crate) fn member(plugin: &Plugin) -> MemberSpec {
+fn member(plugin: &Plugin) -> MemberSpec {
     // What became of other sessions of this version is not what is asked here.
     plugin.lift_quarantine();
     let limits = Limits { memory: MEMORY, ..Limits::default() };
