@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::chain::FaultPolicy;
 use crate::effects::Step;
 use crate::event::{Event, FaultAction};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::frame;
 use crate::guest::Guest;
 use crate::hold::Held;
@@ -69,13 +69,18 @@ impl Shard {
                 self.resolve(&dead, seat, owner, step);
             }
             None => {
-                let tried = suspects.len();
-                let clean: Vec<_> = suspects
-                    .into_iter()
-                    .filter_map(|(seat, owner)| {
-                        self.trial(now, &dead, seat, owner, step.as_deref_mut()).map(|prepared| (owner, prepared))
-                    })
-                    .collect();
+                let (tried, mut clean, mut slow) = (suspects.len(), Vec::new(), false);
+                for (seat, owner) in suspects {
+                    // One that does not return is one too many for all who wait: the others are not tried.
+                    if slow {
+                        self.spare(&dead, seat, owner, step.as_deref_mut());
+                        continue;
+                    }
+                    match self.trial(now, &dead, seat, owner, step.as_deref_mut()) {
+                        Ok(prepared) => clean.push((owner, prepared)),
+                        Err(kind) => slow = kind == Some(FaultKind::Deadline),
+                    }
+                }
                 self.judge(now, clean, tried);
             }
         }
@@ -157,8 +162,22 @@ impl Shard {
         }
     }
 
-    /// Tries one session's part of a batch that failed, in an instance that lives only for that.
-    /// Returns the instance where it went well.
+    /// Lets a session's part of a batch that failed go by: its packets go on, unless nothing is to pass unseen. It is seated again
+    /// with its next packet.
+    fn spare(&mut self, dead: &Instance, seat: u32, owner: Owner, step: Option<&mut Step<'_>>) {
+        if let Some(step) = step {
+            let guest = dead.guest();
+            let frames =
+                frame::iter(guest.batch.frames.as_bytes()).filter(|(head, _)| seat_of(guest, head) == Some(seat));
+            for token in frames.filter_map(|(head, _)| guest.batch.token(head.packet)) {
+                self.pass_unseen(step, token.slot);
+            }
+        }
+        self.tell_displaced(owner);
+    }
+
+    /// Tries one session's part of a batch that failed, in an instance that lives only for that. Returns the instance where it
+    /// went well, and else how it failed, if it was tried.
     fn trial(
         &mut self,
         now: Instant,
@@ -166,17 +185,21 @@ impl Shard {
         seat: u32,
         owner: Owner,
         mut step: Option<&mut Step<'_>>,
-    ) -> Option<Prepared> {
-        let session = self.sessions.get(owner.session)?;
-        let spec = session.member(owner.member).map(|index| session.members[index].spec.clone())?;
+    ) -> Result<Prepared, Option<FaultKind>> {
+        let session = self.sessions.get(owner.session).ok_or(None)?;
+        let spec = session.member(owner.member).map(|index| session.members[index].spec.clone()).ok_or(None)?;
         let prepared = match self.prepare(now, owner.session, owner.member, &spec, Before::default(), true) {
             Ok(prepared) => prepared,
             Err(failed) => {
-                if let Failed::Refused(error) = failed {
-                    self.give_up(owner, error.to_string());
-                }
+                let kind = match failed {
+                    Failed::Fault(fault) => Some(fault.kind),
+                    Failed::Refused(error) => {
+                        self.give_up(owner, error.to_string());
+                        None
+                    }
+                };
                 self.resolve(dead, Some(seat), owner, step);
-                return None;
+                return Err(kind);
             }
         };
         let handle = |old: u32, names_stream: bool| match names_stream {
@@ -186,7 +209,7 @@ impl Shard {
                 prepared.streams.iter().find(|(known, ..)| *known == stream).map(|(_, handle, _)| *handle)
             }
         };
-        let alone = self.instances.get_mut(prepared.instance)?;
+        let alone = self.instances.get_mut(prepared.instance).ok_or(None)?;
         let batch = &dead.guest().batch;
         for (head, bytes) in
             frame::iter(batch.frames.as_bytes()).filter(|(head, _)| seat_of(dead.guest(), head) == Some(seat))
@@ -199,13 +222,14 @@ impl Shard {
         match result {
             Ok(()) => {
                 self.absorb_batch(prepared.instance, step.as_deref_mut());
-                Some(prepared)
+                Ok(prepared)
             }
             Err(fault) => {
+                let kind = fault.kind;
                 self.instances.remove(prepared.instance);
                 self.punish(now, owner, fault);
                 self.resolve(dead, Some(seat), owner, step);
-                None
+                Err(Some(kind))
             }
         }
     }

@@ -40,7 +40,7 @@ impl Shard {
 
     /// Lets a packet go on that its member is not called with, unless its policy is that nothing passes it unseen: then it is
     /// dropped, and counted so, as all are that are not handed on.
-    fn pass_unseen(&self, step: &mut Step<'_>, at: u32) {
+    pub(crate) fn pass_unseen(&self, step: &mut Step<'_>, at: u32) {
         let Some(slot) = step.slots.get(at as usize) else { return };
         let member = self.member_at(slot.output.session, usize::from(step.member));
         if member.is_ok_and(|member| member.spec.on_fault != FaultPolicy::Drop) {

@@ -365,3 +365,31 @@ fn a_packet_that_stands_before_a_plugin_when_its_instance_ends_is_still_shown_to
     assert_eq!(world.control(peers[1], 1, "seen"), "1");
     assert_eq!(heard(&world, peers[1], &sources[1]), Verdict::perfect(1));
 }
+
+#[test]
+fn sessions_that_do_not_return_together_cost_a_burst_two_deadlines_and_their_version_is_soon_gone() {
+    for policy in [FaultPolicy::Bypass, FaultPolicy::Drop] {
+        let looping = member(guests::ENDLESS_LOOP, json!({})).on_fault(policy).isolated(Isolation::Tenant);
+        let mut crowd = Crowd::new(8, &looping);
+        let mut other = Source::video(7);
+        let stranger = crowd.world.open(SessionSpec { tenant: TenantId(2), ..session([]) });
+        crowd.world.bind_remote(stranger, other.info());
+        for burst in 1..=5 {
+            crowd.burst(1);
+            crowd.world.receive(stranger, [other.packet()]);
+            // One is stopped with the others, and one alone; then it is not tried again who else would be.
+            assert_eq!(faults(&crowd.world).len(), burst.min(3), "{policy:?} burst {burst}");
+        }
+        assert_eq!(heard(&crowd.world, stranger, &other), Verdict::perfect(5));
+        for n in 0..8 {
+            let report = report(&mut crowd.world, crowd.peers[n], 0);
+            assert_eq!(
+                (report.packets_in, report.packets_out + report.dropped),
+                (report.packets_in, report.packets_in)
+            );
+            let heard = crowd.verdict(n);
+            assert_eq!(heard.received + report.dropped, 5, "{policy:?} session {n}: {heard:?}");
+            assert!(policy == FaultPolicy::Drop || heard == Verdict::perfect(5), "session {n}");
+        }
+    }
+}
