@@ -366,7 +366,6 @@ impl Shard {
             self.enter_read(now, datagram, &mut slots);
         }
         self.unwrap_all(&mut slots);
-        self.warm(&slots);
         self.walk(now, Direction::Read, &mut slots);
         self.spare = slots;
         self.settle(now);
