@@ -39,10 +39,10 @@ fn elsewhere(component: &[u8]) -> Result<Vec<u8>, String> {
     ask(bounded(program, PROCESSOR_SECONDS, MEMORY_KIB), component, PATIENCE)
 }
 
-/// The program, with limits that the shell sets before it becomes it.
+/// The program, with limits that the shell sets before it becomes it. Those that it cannot set are stricter already.
 fn bounded(program: &Path, seconds: u64, memory_kib: u64) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "ulimit -t \"$1\" && ulimit -v \"$2\" && exec \"$3\" compile-component", "sh"]);
+    command.args(["-c", "ulimit -t \"$1\"; ulimit -v \"$2\"; exec \"$3\" compile-component", "sh"]);
     command.args([seconds.to_string(), memory_kib.to_string()]).arg(program).env_clear();
     command
 }
