@@ -373,7 +373,8 @@ impl Plugin {
 
     /// Why it is in quarantine, if it is.
     pub fn quarantine(&self) -> Option<String> {
-        self.0.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| self.quarantined())
+        let reason = || self.0.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.quarantined().then(|| reason().unwrap_or_default())
     }
 
     /// Lets a quarantined version be started again: with the next session or chain that has it, and where it was bypassed, once
