@@ -242,20 +242,12 @@ impl Shard {
         }
     }
 
-    /// Puts packets that were lost in place of their retransmissions (RFC 4588), and looks ahead as [`warm`](Self::warm) does.
+    /// Puts packets that were lost in place of their retransmissions (RFC 4588).
     pub(crate) fn unwrap_all(&mut self, slots: &mut [Slot]) {
-        let (mut last, mut retransmissions) = (None, None);
         for slot in slots {
-            let Output { stream, packet, .. } = &slot.output;
-            if *stream != last {
-                last = *stream;
-                let known = stream.and_then(|stream| self.streams.get(stream));
-                known.into_iter().for_each(|known| known.hops.warm());
-                retransmissions = known.and_then(|known| known.retransmissions);
-            }
-            if let (Some((ssrc, payload_type)), Packet::Rtp(packet)) = (retransmissions, packet)
-                && packet.payload_type() == payload_type
-                && packet.ssrc() == ssrc
+            if let Output { stream: Some(stream), packet: Packet::Rtp(packet), .. } = &slot.output
+                && let Some((ssrc, payload_type)) = self.streams.get(*stream).and_then(|stream| stream.retransmissions)
+                && (ssrc, payload_type) == (packet.ssrc(), packet.payload_type())
             {
                 self.unwrap_rtx(slot);
             }

@@ -122,11 +122,8 @@ fn add_attributes(to: &mut Attributes, added: Vec<types::Attribute>) -> Result<(
 impl Guest {
     fn set_timer(&mut self, scope: Scope, at: Option<u64>) -> wasmtime::Result<()> {
         let at = at.map(|at| Wheel::<()>::due(Instant::from_nanos(at)));
+        let seat = self.seat_of(scope);
         let Self { seats, streams, call, .. } = self;
-        let seat = match scope {
-            Scope::Session(seat) => seat,
-            Scope::Stream(stream) => streams.get(stream).map_or(0, |bound| bound.seat),
-        };
         // Gone, or never there: nothing to set.
         let Some(seat) = seats.get_mut(seat) else { return Ok(()) };
         let timer = match scope {

@@ -272,30 +272,30 @@ impl Shard {
                 return Err(Failed::Refused(ChainError::refused(plugin(), refusal)));
             }
         };
-        if binding.access.sees_media() && !spec.plugin.reads_media() {
-            instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
-            instance.forget_stream(handle);
-            return Err(refused("it binds whole packets, and read-media is not what it wants or is not granted"));
-        }
-        if let Access::Stamp(extension) = binding.access
-            && !known.info.rtp_header_extensions.iter().any(|known| known.id == extension && extension > 0)
-        {
-            instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
-            instance.forget_stream(handle);
-            return Err(refused("it binds to stamp a header extension that the stream has not negotiated"));
-        }
         // Whose packets the others are, and what is negotiated for them, nobody knows.
         let unbound = binding.unbound && !matches!(binding.access, Access::Stamp(_));
         let binding = Binding { history: binding.history.min(spec.limits.history), unbound, ..binding };
         let reserved = History::room(binding.history, mtu);
-        let guest = instance.guest_mut();
-        if let Some(seat) = guest.seats.get_mut(seat)
-            && let Err(exceeded) = seat.holdings.take(Quota::Memory, reserved)
-        {
+        let negotiated = |id| known.info.rtp_header_extensions.iter().any(|known| known.id == id && id > 0);
+        let wrong = match binding.access {
+            access if access.sees_media() && !spec.plugin.reads_media() => {
+                Some(refused("it binds whole packets, and read-media is not what it wants or is not granted"))
+            }
+            Access::Stamp(extension) if !negotiated(extension) => {
+                Some(refused("it binds to stamp a header extension that the stream has not negotiated"))
+            }
+            _ => {
+                let seat = instance.guest_mut().seats.get_mut(seat);
+                let afforded = seat.map_or(Ok(()), |seat| seat.holdings.take(Quota::Memory, reserved));
+                afforded.err().map(|exceeded| Failed::Refused(exceeded.into()))
+            }
+        };
+        if let Some(wrong) = wrong {
             instance.unbind_stream(now, handle).map_err(Failed::Fault)?;
             instance.forget_stream(handle);
-            return Err(Failed::Refused(exceeded.into()));
+            return Err(wrong);
         }
+        let guest = instance.guest_mut();
         guest.seats.get_mut(seat).into_iter().for_each(|seat| seat.histories += reserved);
         if let Some(bound) = guest.streams.get_mut(handle) {
             bound.access = binding.access;

@@ -25,7 +25,7 @@ use crate::sink::{SinkQueue, SinkWrite};
 use crate::stream::StreamInfo;
 use crate::tenant::{Holdings, Quota, QuotaExceeded, Quotas, Tenant};
 use crate::time::{Instant, WallClock};
-use crate::timers::CROWDED;
+use crate::timers::{CROWDED, Scope};
 use crate::values::Values;
 use crate::wheel::Wheel;
 
@@ -170,8 +170,7 @@ pub(crate) type SharedKey = (TenantId, Digest, Lane, Grants, Limits);
 /// What comes at its time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
-    Session(InstanceId, u32),
-    Stream(InstanceId, u32),
+    Timer(InstanceId, Scope),
     Restart(SessionId, u32),
 }
 
@@ -366,6 +365,7 @@ impl Shard {
             self.enter_read(now, datagram, &mut slots);
         }
         self.unwrap_all(&mut slots);
+        self.warm(&slots);
         self.walk(now, Direction::Read, &mut slots);
         self.spare = slots;
         self.settle(now);

@@ -89,6 +89,11 @@ const RATES: [Quota; 4] = [Quota::Processor, Quota::EmittedPackets, Quota::Emitt
 const QUOTAS: usize = HELD.len() + RATES.len();
 
 impl Quota {
+    /// The place of one of [`RATES`] among its counters.
+    const fn rate(self) -> usize {
+        self as usize - HELD.len()
+    }
+
     fn unit(self) -> &'static str {
         match self {
             Self::Sessions => "sessions",
@@ -203,7 +208,7 @@ impl Tenant {
         let account = &*self.0;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let held = |quota: Quota| load(&account.held[quota as usize]);
-        let spent = |at: usize| load(&account.spent[at]);
+        let spent = |quota: Quota| load(&account.spent[quota.rate()]);
         let refused = HELD.into_iter().chain(RATES).map(|quota| (quota, load(&account.refused[quota as usize])));
         TenantUse {
             sessions: held(Quota::Sessions),
@@ -213,10 +218,10 @@ impl Tenant {
             timers: held(Quota::Timers),
             metrics: held(Quota::Metrics),
             attribute_bytes: held(Quota::AttributeBytes),
-            processor_ns: spent(0),
-            emitted_packets: spent(1),
-            emitted_bytes: spent(2),
-            messages: spent(3),
+            processor_ns: spent(Quota::Processor),
+            emitted_packets: spent(Quota::EmittedPackets),
+            emitted_bytes: spent(Quota::EmittedBytes),
+            messages: spent(Quota::Messages),
             starved_calls: load(&account.starved),
             refused: refused.filter(|(_, refused)| *refused > 0).collect(),
         }
@@ -246,7 +251,7 @@ impl Tenant {
 
     /// Uses up `amount` of what comes back with time.
     pub(crate) fn spend(&self, quota: Quota, now: Instant, amount: u64) -> Result<(), QuotaExceeded> {
-        let rate = quota as usize - HELD.len();
+        let rate = quota.rate();
         if let Some(limit) = self.limit(quota) {
             // As much as in a second, at once; then as it comes back (the generic cell rate algorithm, ITU-T I.371).
             let cost = u128::from(amount) * u128::from(SECOND) / u128::from(limit.max(1));
@@ -269,18 +274,18 @@ impl Tenant {
     pub(crate) fn emit(&self, now: Instant, bytes: usize) -> Result<(), QuotaExceeded> {
         self.spend(Quota::EmittedBytes, now, bytes as u64)?;
         self.spend(Quota::EmittedPackets, now, 1).inspect_err(|_| {
-            self.0.spent[2].fetch_sub(bytes as u64, Ordering::Relaxed);
+            self.0.spent[Quota::EmittedBytes.rate()].fetch_sub(bytes as u64, Ordering::Relaxed);
         })
     }
 
     /// Counts processor time that has been used.
     pub(crate) fn charge(&self, now: Instant, nanos: u64) {
-        self.0.spent[0].fetch_add(nanos, Ordering::Relaxed);
+        self.0.spent[Quota::Processor.rate()].fetch_add(nanos, Ordering::Relaxed);
         let Some(percent) = self.0.quotas.processor else { return };
         let cost = nanos.saturating_mul(100) / percent.max(1);
         let now = now.as_nanos();
         let charge = |back_at: u64| Some(back_at.max(now).saturating_add(cost));
-        let _ = self.0.back_at[0].fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
+        let _ = self.0.back_at[Quota::Processor.rate()].fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
     }
 
     /// When its plugins may be called again, if their processor time is used up.
@@ -289,7 +294,7 @@ impl Tenant {
         let percent = self.0.quotas.processor?;
         let burst = self.0.quotas.processor_burst.unwrap_or(PROCESSOR_BURST_MS).saturating_mul(1_000_000);
         let ahead = burst.saturating_mul(100) / percent.max(1);
-        let back_at = self.0.back_at[0].load(Ordering::Relaxed).saturating_sub(ahead);
+        let back_at = self.0.back_at[Quota::Processor.rate()].load(Ordering::Relaxed).saturating_sub(ahead);
         (back_at > now.as_nanos()).then(|| Instant::from_nanos(back_at))
     }
 
@@ -297,7 +302,7 @@ impl Tenant {
     pub(crate) fn starve(&self, now: Instant) -> QuotaExceeded {
         self.0.starved.fetch_add(1, Ordering::Relaxed);
         let limit = self.0.quotas.processor.unwrap_or(0);
-        let ahead = self.0.back_at[0].load(Ordering::Relaxed).saturating_sub(now.as_nanos());
+        let ahead = self.0.back_at[Quota::Processor.rate()].load(Ordering::Relaxed).saturating_sub(now.as_nanos());
         // What would have been used in the second that is being worked off.
         let used = u128::from(ahead) * u128::from(limit) / u128::from(SECOND);
         self.refuse(Quota::Processor, limit, limit.max(used as u64))

@@ -58,13 +58,18 @@ impl Guest {
         }
     }
 
+    /// The session whose timer it is, or whose stream's; 0, which none has, where there is no such stream.
+    pub(crate) fn seat_of(&self, scope: Scope) -> u32 {
+        match scope {
+            Scope::Session(seat) => seat,
+            Scope::Stream(stream) => self.streams.get(stream).map_or(0, |bound| bound.seat),
+        }
+    }
+
     /// An entry of the wheel has come: whether the timer is due. It is then no longer set.
     pub(crate) fn ring(&mut self, scope: Scope, now: Instant) -> bool {
         let due = self.timer(scope).is_some_and(|timer| timer.ring(now));
-        let seat = match scope {
-            Scope::Session(seat) => seat,
-            Scope::Stream(stream) => self.streams.get(stream).map_or(0, |bound| bound.seat),
-        };
+        let seat = self.seat_of(scope);
         if due && let Some(seat) = self.seats.get_mut(seat) {
             seat.holdings.give(Quota::Timers, 1);
         }
@@ -73,10 +78,7 @@ impl Guest {
 
     /// Sets a timer again that was due and could not be told of, unless it has been set meanwhile.
     pub(crate) fn put_off(&mut self, scope: Scope, until: Instant) {
-        let seat = match scope {
-            Scope::Session(seat) => seat,
-            Scope::Stream(stream) => self.streams.get(stream).map_or(0, |bound| bound.seat),
-        };
+        let seat = self.seat_of(scope);
         let Some(timer) = self.timer(scope).filter(|timer| timer.wake.is_none()) else { return };
         timer.wake = Some(Wheel::<()>::due(until));
         if let Some(seat) = self.seats.get_mut(seat) {
@@ -92,11 +94,7 @@ impl Shard {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let earliest = self.wheel.earliest();
         let Some(at) = instance.guest_mut().timer(scope).and_then(|timer| timer.arm(earliest)) else { return };
-        let alarm = match scope {
-            Scope::Session(seat) => Alarm::Session(id, seat),
-            Scope::Stream(stream) => Alarm::Stream(id, stream),
-        };
-        self.wheel.insert(at, alarm);
+        self.wheel.insert(at, Alarm::Timer(id, scope));
         if self.wheel.len() > self.crowded {
             self.clear_wheel();
         }
@@ -108,8 +106,7 @@ impl Shard {
         let Self { wheel, instances, .. } = self;
         wheel.retain(|at, alarm| match *alarm {
             Alarm::Restart(..) => true,
-            Alarm::Session(id, seat) => stands(instances, id, Scope::Session(seat), at),
-            Alarm::Stream(id, stream) => stands(instances, id, Scope::Stream(stream), at),
+            Alarm::Timer(id, scope) => stands(instances, id, scope, at),
         });
         self.crowded = CROWDED.max(2 * self.wheel.len());
     }
@@ -120,17 +117,12 @@ impl Shard {
         self.wheel.expire(now, &mut due);
         let mut called: Vec<InstanceId> = Vec::new();
         for alarm in due {
-            let (id, kind, handle) = match alarm {
-                Alarm::Session(id, seat) => (id, FrameKind::SessionTimer, seat),
-                Alarm::Stream(id, stream) => (id, FrameKind::StreamTimer, stream),
+            let (id, scope) = match alarm {
+                Alarm::Timer(id, scope) => (id, scope),
                 Alarm::Restart(session, member) => {
                     self.restart(now, session, member);
                     continue;
                 }
-            };
-            let scope = match alarm {
-                Alarm::Session(..) => Scope::Session(handle),
-                _ => Scope::Stream(handle),
             };
             let Some(instance) = self.instances.get_mut(id) else { continue };
             if !instance.guest_mut().ring(scope, now) {
@@ -138,7 +130,10 @@ impl Shard {
                 self.arm(id, scope);
                 continue;
             }
-            let Some(instance) = self.instances.get_mut(id) else { continue };
+            let (kind, handle) = match scope {
+                Scope::Session(seat) => (FrameKind::SessionTimer, seat),
+                Scope::Stream(stream) => (FrameKind::StreamTimer, stream),
+            };
             instance.waiting.push_timer(now, kind, handle);
             if instance.waiting.count as usize >= self.config.batch_frames {
                 self.flush(now, id);

@@ -1,6 +1,5 @@
 //! What the host keeps of attackers that are gone.
 
-use std::fs;
 use std::sync::{RwLock, RwLockReadGuard};
 
 use crate::stage::{Stage, load};
@@ -13,11 +12,9 @@ pub(crate) fn together() -> RwLockReadGuard<'static, ()> {
     ALONE.read().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Bytes of the process that are in memory: proc(5), statm.
+/// Bytes of the process that are in memory.
 fn resident() -> usize {
-    let statm = fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: usize = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
-    pages * rustix::param::page_size()
+    sandbar_tests::resident().expect("Linux says how much")
 }
 
 /// What an attacker may leave behind: the allocator's doing.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use sandbar_tests::chaos::{Chaos, Plugins};
+use sandbar_tests::resident;
 
 /// Memory that rounds may come to need beyond what the first ones did: caches and the allocator's fragments.
 const GROWTH: usize = 64 << 20;
@@ -17,12 +18,6 @@ fn setting(name: &str, default: u64) -> u64 {
         Err(_) => default,
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a whole number; found \"{text}\"")),
     }
-}
-
-/// Bytes of this process in memory; none where the system does not say.
-fn resident() -> Option<usize> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
-    Some(pages.split(' ').nth(1)?.parse::<usize>().ok()? * rustix::param::page_size())
 }
 
 #[test]
