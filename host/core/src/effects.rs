@@ -31,7 +31,7 @@ enum Moved {
 
 /// How often plugins may answer each other's packets with packets within one call into the shard, as long as that takes no
 /// longer than one call of theirs may. A repaired packet that is asked for, sent, protected and paced takes four.
-const MAX_ROUNDS: usize = 8;
+const MAX_ROUNDS: usize = 6;
 
 impl Shard {
     /// Puts what goes on in its order, and counts what does not.
