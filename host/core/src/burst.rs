@@ -2,6 +2,8 @@
 //! wait for the same instance in one call.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
+use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -215,9 +217,15 @@ impl Shard {
             Ok(header) => header,
             Err(error) => return self.enter_malformed(now, id, kind, bytes, &error, slots),
         };
-        let stream = session.stream(direction, Fixed(&bytes).ssrc());
-        // Made where it stays: moving it is a good part of what reading costs.
-        slots.push(enter(stream, 0, Packet::Rtp(RtpPacket::checked(bytes, header, now))));
+        let fixed = Fixed(&bytes);
+        let source = session.source(direction, fixed.ssrc());
+        let stream = source.map(|source| source.stream);
+        let retransmission = source.is_some_and(|source| source.retransmissions == Some(fixed.payload_type()));
+        // Made where it stays, for moving it is a good part of what reading costs: unlike a push, this makes room first.
+        slots.extend(iter::once_with(|| enter(stream, 0, Packet::Rtp(RtpPacket::checked(bytes, header, now)))));
+        if retransmission && let Some(slot) = slots.last_mut() {
+            self.unwrap_rtx(slot);
+        }
     }
 
     /// Counts what a peer sent that cannot be read, and tells of it now and then. If it may go on, it is for no member to see.
@@ -242,18 +250,8 @@ impl Shard {
         }
     }
 
-    /// Puts packets that were lost in place of their retransmissions (RFC 4588).
-    pub(crate) fn unwrap_all(&mut self, slots: &mut [Slot]) {
-        for slot in slots {
-            if let Output { stream: Some(stream), packet: Packet::Rtp(packet), .. } = &slot.output
-                && let Some((ssrc, payload_type)) = self.streams.get(*stream).and_then(|stream| stream.retransmissions)
-                && (ssrc, payload_type) == (packet.ssrc(), packet.payload_type())
-            {
-                self.unwrap_rtx(slot);
-            }
-        }
-    }
-
+    /// Puts a packet that was lost in place of its retransmission (RFC 4588).
+    #[cold]
     fn unwrap_rtx(&mut self, slot: &mut Slot) {
         let Output { session, stream: Some(stream), packet: Packet::Rtp(packet), .. } = &mut slot.output else {
             return;
@@ -277,7 +275,7 @@ impl Shard {
         match packet {
             Packet::Rtp(packet) => {
                 packet.time = now;
-                *stream = session.stream(direction, packet.ssrc());
+                *stream = session.source(direction, packet.ssrc()).map(|source| source.stream);
             }
             Packet::Rtcp(packet) => packet.time = now,
             Packet::Malformed(kind, bytes) => {
@@ -293,12 +291,22 @@ impl Shard {
     /// Looks at what the walk will ask of every packet's stream: where there are many sessions, little of it is in the
     /// processor's cache, and what is asked for at once comes at once and not one after the other.
     pub(crate) fn warm(&self, slots: &[Slot]) {
+        // First the streams, then what they point to.
+        self.each_stream(slots, |stream| {
+            black_box(stream.hops.len());
+        });
+        self.each_stream(slots, |stream| stream.hops.warm());
+    }
+
+    /// Looks at the streams of packets, once where several of one come in a row.
+    #[inline]
+    fn each_stream(&self, slots: &[Slot], look: impl Fn(&Stream)) {
         let mut last = None;
         for stream in slots.iter().map(|slot| slot.output.stream) {
             if stream != last
                 && let Some(stream) = stream.and_then(|stream| self.streams.get(stream))
             {
-                stream.hops.warm();
+                look(stream);
             }
             last = stream;
         }
@@ -309,7 +317,7 @@ impl Shard {
         while let Some(member) = self.advance_all(now, direction, slots) {
             self.step(now, direction, member, slots);
         }
-        self.deliver(slots);
+        self.deliver(direction, slots);
     }
 
     /// Takes every packet as far as it goes by itself. The answer is the first member that packets stand before, in the
@@ -506,25 +514,44 @@ impl Shard {
     }
 
     /// Puts packets that are through their chains where they are asked for. Leaves `slots` empty.
-    fn deliver(&mut self, slots: &mut Vec<Slot>) {
+    fn deliver(&mut self, direction: Direction, slots: &mut Vec<Slot>) {
         let Self { sessions, talkers, .. } = self;
-        // RTCP for the peer waits for the tick's end, and a session may be gone.
+        // Packets of one session in a row are counted at once.
+        let mut run = (SessionId::default(), 0);
+        let count = |sessions: &mut SlotMap<SessionId, Session>, (id, packets): (SessionId, u64)| {
+            if let Some(session) = sessions.get_mut(id) {
+                match direction {
+                    Direction::Read => session.counts.delivered += packets,
+                    Direction::Write => session.counts.sent += packets,
+                }
+            }
+        };
         slots.retain_mut(|slot| {
-            let Output { session: id, to, packet, .. } = &mut slot.output;
-            let Some(session) = sessions.get_mut(*id) else { return false };
-            match (to, packet) {
-                (End::Application, _) => session.counts.delivered += 1,
-                (End::Wire, Packet::Rtcp(rtcp)) => {
+            let Output { session: id, packet, .. } = &mut slot.output;
+            if *id != run.0 {
+                count(sessions, std::mem::take(&mut run));
+                if !sessions.contains_key(*id) {
+                    return false;
+                }
+                run.0 = *id;
+            }
+            match packet {
+                Packet::Rtcp(rtcp) if direction == Direction::Write => {
+                    // It waits for the tick's end.
+                    let Some(session) = sessions.get_mut(*id) else { return false };
                     if session.rtcp_out.is_empty() {
                         talkers.push(*id);
                     }
                     session.rtcp_out.push(std::mem::take(&mut rtcp.bytes));
-                    return false;
+                    false
                 }
-                (End::Wire, _) => session.counts.sent += 1,
+                _ => {
+                    run.1 += 1;
+                    true
+                }
             }
-            true
         });
+        count(sessions, run);
         if self.output.is_empty() {
             // Mostly all that came before has been taken: then the burst is what is asked for, where it stands.
             let empty = Vec::from(std::mem::take(&mut self.output));

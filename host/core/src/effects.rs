@@ -29,8 +29,8 @@ enum Moved {
     New(Box<Slot>),
 }
 
-/// How often plugins may answer each other's packets with packets within one call into the shard, as long as that takes no
-/// longer than one call of theirs may. A repaired packet that is asked for, sent, protected and paced takes four.
+/// How often plugins may answer each other's packets with packets within one call into the shard, as long as that takes
+/// half the time that one call of theirs may. A repaired packet that is asked for, sent, protected and paced takes four.
 const MAX_ROUNDS: usize = 6;
 
 impl Shard {
@@ -249,23 +249,20 @@ impl Shard {
     /// Walks what plugins emitted, and what others emit because of it.
     pub(crate) fn drain_emitted(&mut self, now: Instant) {
         let mut since = None;
-        for round in 0..MAX_ROUNDS {
+        for walk in 0..2 * MAX_ROUNDS {
             if self.emitted.iter().all(Vec::is_empty) {
                 return;
             }
-            // Together they may take as long as one of them. Mostly there is but one round, and nothing to be measured.
-            if round > 0
-                && let Some((time, deadline)) = self.instances.values().next().and_then(|instance| instance.clock())
-                && time.saturating_sub(*since.get_or_insert(time)) > deadline
+            if let Some((time, deadline)) = self.instances.values().next().and_then(|instance| instance.clock())
+                && time.saturating_sub(*since.get_or_insert(time)) > deadline / 2
             {
                 break;
             }
-            for direction in [Direction::Read, Direction::Write] {
-                let mut slots = std::mem::take(&mut self.emitted[direction as usize]);
-                self.walk(now, direction, &mut slots);
-                if self.emitted[direction as usize].is_empty() {
-                    self.emitted[direction as usize] = slots;
-                }
+            let direction = [Direction::Read, Direction::Write][walk % 2];
+            let mut slots = std::mem::take(&mut self.emitted[direction as usize]);
+            self.walk(now, direction, &mut slots);
+            if self.emitted[direction as usize].is_empty() {
+                self.emitted[direction as usize] = slots;
             }
             for instance in std::mem::take(&mut self.prompt) {
                 self.flush(now, instance);

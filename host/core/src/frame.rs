@@ -32,6 +32,9 @@ impl FrameKind {
     }
 }
 
+/// A frame's head as it is written.
+pub(crate) type Words = [u64; HEAD / 8];
+
 /// Flag: the packet has attributes.
 pub(crate) const HAS_ATTRIBUTES: u8 = 1;
 /// Flag: the packet was lost and came back.
@@ -52,7 +55,7 @@ pub(crate) struct Head {
 impl Head {
     /// In whole words: read back at once, what was stored in smaller parts would stall.
     #[inline]
-    fn to_words(self, included: usize) -> [u64; HEAD / 8] {
+    pub(crate) fn to_words(self, included: usize) -> Words {
         let about = u64::from(self.kind as u8) | u64::from(self.flags) << 8 | (included as u64 & 0xffff) << 16;
         let size = u64::from(self.size) | u64::from(self.padding) << 16;
         [about | u64::from(self.handle) << 32, self.time, size | u64::from(self.packet) << 32]
@@ -91,7 +94,9 @@ impl Frames {
     #[inline(never)]
     pub(crate) fn push(&mut self, head: Head, included: [&[u8]; 3]) {
         let size = included.iter().map(|part| part.len()).sum();
-        self.make_room(HEAD + size);
+        if self.bytes.len() < self.len + HEAD + size {
+            self.make_room(HEAD + size);
+        }
         let head = head.to_bytes(size);
         for part in [&head[..]].into_iter().chain(included) {
             if let Some(place) = self.bytes.get_mut(self.len..self.len + part.len()) {
@@ -101,38 +106,28 @@ impl Frames {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn make_room(&mut self, need: usize) {
-        if self.bytes.len() < self.len + need {
-            self.bytes.resize((2 * self.len).max(1024) + need, 0);
-        }
+        self.bytes.resize((2 * self.len).max(1024) + need, 0);
     }
 
-    /// Appends a frame that includes a header only: what most frames are. Of `head`, handle and packet do not count.
-    ///
-    /// Inlined, and the head by reference: what is put together in memory first would be read back in other parts, and
-    /// that stalls.
+    /// Appends a frame that includes a header only: what most frames are. `head` is one of this length, of handle and packet 0.
     #[inline(always)]
-    pub(crate) fn push_header(&mut self, head: &Head, handle: u32, packet: u32, header: &[u8]) {
+    pub(crate) fn push_header(&mut self, head: &Words, handle: u32, packet: u32, header: &[u8]) {
         if header.len() > SHORT || self.bytes.len() < self.len + HEAD + SHORT {
-            return self.push_any_header(head, handle, packet, header);
+            self.make_room(HEAD + SHORT.max(header.len()));
         }
         let Some((place, rest)) = self.bytes.get_mut(self.len..).and_then(|rest| rest.split_first_chunk_mut::<HEAD>())
         else {
             return;
         };
-        let words = Head { handle, packet, ..*head }.to_words(header.len());
+        let words = [head[0] | u64::from(handle) << 32, head[1], head[2] | u64::from(packet) << 32];
         for (place, word) in place.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
         copy_short(rest, header);
         self.len += HEAD + header.len();
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn push_any_header(&mut self, head: &Head, handle: u32, packet: u32, header: &[u8]) {
-        self.push(Head { handle, packet, ..*head }, [header, &[], &[]]);
-        self.make_room(HEAD + SHORT);
     }
 }
 
@@ -217,6 +212,10 @@ pub(crate) fn handed_on(frames: &[u8]) -> impl Iterator<Item = Result<(u32, Rang
 mod tests {
     use super::*;
 
+    fn blank(head: Head, included: usize) -> Words {
+        Head { handle: 0, packet: 0, ..head }.to_words(included)
+    }
+
     #[test]
     fn frames_are_read_as_they_were_written() {
         let head = Head {
@@ -231,7 +230,7 @@ mod tests {
         let mut frames = Frames::default();
         frames.push(head, [b"ab", b"c", b"de"]);
         let second = Head { handle: 8, packet: 5, ..head };
-        frames.push_header(&head, 8, 5, &[7; 40]);
+        frames.push_header(&blank(head, 40), 8, 5, &[7; 40]);
         frames.push(Head { packet: 4, ..head }, [b"", b"", b""]);
         let read: Vec<_> = iter(frames.as_bytes()).collect();
         assert_eq!(read, [(head, &b"abcde"[..]), (second, &[7; 40]), (Head { packet: 4, ..head }, &b""[..])]);
@@ -246,7 +245,7 @@ mod tests {
         let mut frames = Frames::default();
         for round in 0..2 {
             frames.clear();
-            (0..=80).for_each(|len| frames.push_header(&head, 1, 0, &header[..len]));
+            (0..=80).for_each(|len| frames.push_header(&blank(head, len), 1, 0, &header[..len]));
             for (len, (_, included)) in iter(frames.as_bytes()).enumerate() {
                 assert_eq!(included, &header[..len], "round {round}");
             }

@@ -11,7 +11,7 @@ use crate::attributes::Attributes;
 use crate::binding::{Access, View};
 use crate::chain::Limits;
 use crate::fault::FaultKind;
-use crate::frame::{self, FrameKind, Frames, Head};
+use crate::frame::{self, FrameKind, Frames, Head, Words};
 use crate::history::History;
 use crate::hold::{Held, Hold, Inheritance};
 use crate::ids::Ids;
@@ -128,6 +128,8 @@ pub(crate) struct Sight<'a> {
     pub(crate) packet: &'a Packet,
     /// Without handle and number.
     head: Head,
+    /// The same of a frame with the header only, as it is written.
+    words: Words,
     /// The header, of RTP.
     header: &'a [u8],
     ssrc: u32,
@@ -161,7 +163,7 @@ impl<'a> Sight<'a> {
         let head = Head { kind, flags, handle: 0, time: time.as_nanos(), size, padding, packet: 0 };
         let ssrc = if header.is_empty() { 0 } else { Fixed(header).ssrc() };
         let plain = !header.is_empty() && packet.attributes().is_empty();
-        Self { packet, head, header, ssrc, payload, plain }
+        Self { packet, head, words: head.to_words(header.len()), header, ssrc, payload, plain }
     }
 }
 
@@ -229,7 +231,7 @@ impl Batch {
             return self.push_any(now, sight, handle, view, slot);
         }
         let packet = self.next(now);
-        self.frames.push_header(&sight.head, handle, packet, sight.header);
+        self.frames.push_header(&sight.words, handle, packet, sight.header);
         if let Some(slot) = slot {
             self.tokens.push(Token::new(packet, slot, handle, sight, Shown::Header));
         }

@@ -106,7 +106,7 @@ impl Fixed<'_> {
 
 /// Bytes that stand in for a header on the wire, at most; a header of that length is rare, and is put together with its
 /// payload.
-const FRONT: usize = 48;
+const FRONT: usize = 40;
 
 /// An RTP packet. A copy costs a reference count: the payload is shared, and so is the header until it is replaced.
 #[derive(Debug)]

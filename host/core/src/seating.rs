@@ -13,7 +13,7 @@ use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::imports::split_mix;
 use crate::instance::Instance;
-use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Stream, StreamId};
+use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Source, Stream, StreamId};
 use crate::shard::{BindError, ChainError, Shard};
 use crate::sink::Outlet;
 use crate::stamps::Stamps;
@@ -94,7 +94,7 @@ impl Shard {
     pub(crate) fn streams_of(&self, id: SessionId) -> Vec<StreamId> {
         let Some(session) = self.sessions.get(id) else { return Vec::new() };
         let mut streams: Vec<StreamId> =
-            session.local.iter().chain(&session.remote).map(|(_, stream)| *stream).collect();
+            session.local.iter().chain(&session.remote).map(|source| source.stream).collect();
         streams.sort_unstable();
         streams.dedup();
         streams
@@ -367,23 +367,21 @@ impl Shard {
         let session = self.sessions.get_mut(id).ok_or(ChainError::NoSession)?;
         let members = session.members.len();
         let ssrcs: Vec<u32> = info.ssrcs().collect();
+        let retransmissions = info.ssrc_retransmission.zip(info.payload_type_retransmission);
         let known = session.by_ssrc(local);
         for (at, ssrc) in ssrcs.iter().enumerate() {
-            if known.binary_search_by_key(ssrc, |(known, _)| *known).is_ok() || ssrcs[..at].contains(ssrc) {
+            if known.iter().any(|known| known.ssrc == *ssrc) || ssrcs[..at].contains(ssrc) {
                 return Err(ChainError::SsrcTaken(*ssrc));
             }
         }
-        let stream = self.streams.insert(Stream {
-            session: id,
-            local,
-            retransmissions: info.ssrc_retransmission.zip(info.payload_type_retransmission),
-            info: Arc::new(info),
-            hops: Hops::new(members),
-        });
+        let stream = self.streams.insert(Stream { session: id, local, info: Arc::new(info), hops: Hops::new(members) });
         if let Some(session) = self.sessions.get_mut(id) {
             let known = session.by_ssrc(local);
-            known.extend(ssrcs.iter().map(|ssrc| (*ssrc, stream)));
-            known.sort_unstable_by_key(|(ssrc, _)| *ssrc);
+            known.extend(ssrcs.iter().map(|ssrc| {
+                let retransmissions = retransmissions.filter(|(own, _)| own == ssrc).map(|(_, payload)| payload);
+                Source { ssrc: *ssrc, stream, retransmissions }
+            }));
+            known.sort_unstable_by_key(|known| known.ssrc);
         }
         for index in 0..members {
             if let Err(error) = self.bind_at(now, id, index, stream) {
@@ -471,7 +469,7 @@ impl Shard {
         }
         self.streams.remove(stream);
         if let Some(session) = self.sessions.get_mut(id) {
-            session.by_ssrc(local).retain(|(_, known)| *known != stream);
+            session.by_ssrc(local).retain(|known| known.stream != stream);
         }
     }
 

@@ -269,22 +269,31 @@ pub(crate) struct Session {
     pub(crate) values: Values,
 }
 
-/// SSRCs and whose they are. A stream has one to three.
-pub(crate) type Sources = SmallVec<[(u32, StreamId); 3]>;
+/// An SSRC and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) ssrc: u32,
+    pub(crate) stream: StreamId,
+    /// The payload type of retransmissions (RFC 4588), if those come under this SSRC.
+    pub(crate) retransmissions: Option<u8>,
+}
+
+/// A stream has one to three.
+pub(crate) type Sources = SmallVec<[Source; 3]>;
 
 impl Session {
     pub(crate) fn by_ssrc(&mut self, local: bool) -> &mut Sources {
         if local { &mut self.local } else { &mut self.remote }
     }
 
-    /// The stream that packets with this SSRC belong to.
+    /// Whose packets with this SSRC are.
     #[inline]
-    pub(crate) fn stream(&self, direction: Direction, ssrc: u32) -> Option<StreamId> {
+    pub(crate) fn source(&self, direction: Direction, ssrc: u32) -> Option<&Source> {
         let list = match direction {
             Direction::Read => &self.remote,
             Direction::Write => &self.local,
         };
-        list.binary_search_by_key(&ssrc, |(known, _)| *known).ok().map(|at| list[at].1)
+        list.binary_search_by_key(&ssrc, |known| known.ssrc).ok().map(|at| &list[at])
     }
 
     /// What a member does with a packet that is no stream's.
@@ -309,8 +318,6 @@ impl Session {
 pub(crate) struct Stream {
     pub(crate) session: SessionId,
     pub(crate) local: bool,
-    /// SSRC and payload type of retransmissions that are to be unwrapped; the info's, here as each packet is asked.
-    pub(crate) retransmissions: Option<(u32, u8)>,
     pub(crate) info: Arc<StreamInfo>,
     pub(crate) hops: Hops,
 }

@@ -364,7 +364,6 @@ impl Shard {
         for datagram in burst {
             self.enter_read(now, datagram, &mut slots);
         }
-        self.unwrap_all(&mut slots);
         self.warm(&slots);
         self.walk(now, Direction::Read, &mut slots);
         self.spare = slots;

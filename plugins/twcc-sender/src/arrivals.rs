@@ -162,8 +162,9 @@ impl Arrivals {
     /// Forgets what was covered and arrived more than `window` before `now`. Until then it is kept so that feedback
     /// that begins again at a late packet can repeat it.
     pub(crate) fn forget(&mut self, now: Instant, window: Duration) {
+        let until = now - window;
         while let Some(first) = self.received.front() {
-            if first.number >= self.cursor || now - first.at <= window {
+            if first.number >= self.cursor || first.at >= until {
                 break;
             }
             self.floor = first.number + 1;

@@ -101,6 +101,12 @@ impl Burst {
     }
 }
 
+/// The first frame's head.
+#[inline]
+pub(crate) fn first(frames: &[u8]) -> Option<Head<'_>> {
+    frames.first_chunk().map(Head)
+}
+
 /// The heads of frames.
 pub(crate) fn heads(mut frames: &[u8]) -> impl Iterator<Item = Head<'_>> {
     std::iter::from_fn(move || {
@@ -119,15 +125,19 @@ pub(crate) fn split<'a>(frames: &mut &'a mut [u8]) -> Option<&'a mut [u8]> {
     Some(frame)
 }
 
+/// The same if the frame is of this kind and about this stream; else it stays.
+#[inline(always)]
+pub(crate) fn split_if<'a>(frames: &mut &'a mut [u8], kind: u8, handle: u32) -> Option<(Head<'a>, &'a mut [u8])> {
+    let head = Head(frames.first_chunk()?);
+    if head.kind() != kind || head.handle() != handle {
+        return None;
+    }
+    parts(split(frames)?)
+}
+
 /// A frame's head and the bytes that it announces.
 #[inline]
 pub(crate) fn parts(frame: &mut [u8]) -> Option<(Head<'_>, &mut [u8])> {
     let (head, bytes) = frame.split_first_chunk_mut()?;
     Some((Head(head), bytes))
-}
-
-/// What a whole frame is about.
-#[inline]
-pub(crate) fn kind_of(frame: &[u8]) -> u8 {
-    frame.first().copied().unwrap_or(u8::MAX)
 }

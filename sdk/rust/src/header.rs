@@ -52,6 +52,15 @@ impl Layout {
         }
         if layout.len > bytes.len() { Err(MalformedHeader::Short) } else { Ok(layout) }
     }
+
+    /// Of a header that is whole and that nothing follows, as the host has checked: what nobody asks for is not computed.
+    #[inline]
+    pub(crate) fn of_header(bytes: &[u8]) -> Result<Layout, MalformedHeader> {
+        let Some(first) = bytes.first().filter(|_| bytes.len() >= FIXED) else { return Err(MalformedHeader::Short) };
+        let fixed = FIXED + 4 * usize::from(first & 0x0F);
+        let extension = if first & 0x10 != 0 && fixed + 4 <= bytes.len() { fixed } else { 0 };
+        Ok(Layout { len: bytes.len(), extension })
+    }
 }
 
 /// A whole and valid RTP header, read in place.

@@ -168,19 +168,15 @@ impl<T: Interceptor> Instance<T> {
     pub(crate) fn process<const EMIT_RTP: bool>(&mut self, mut frames: &mut [u8]) {
         self.cx.begin();
         self.warm(frames);
-        // The stream of the last frame, which most often is the next one's too: a comparison in place of a look-up.
-        let mut last = (0, Bound::default());
-        // A frame goes on as one slice: with its parts as arguments of their own, one would be passed in memory.
-        while let Some(frame) = frame::split(&mut frames) {
-            match frame::kind_of(frame) {
-                kind::READ_RTP => self.rtp_frame::<EMIT_RTP, true>(frame, &mut last),
-                kind::WRITE_RTP => self.rtp_frame::<EMIT_RTP, false>(frame, &mut last),
-                kind::READ_RTCP => self.rtcp_frame(Direction::Read, frame),
-                kind::WRITE_RTCP => self.rtcp_frame(Direction::Write, frame),
-                kind::SESSION_TIMER | kind::STREAM_TIMER => self.timer_frame(frame),
-                kind::REFILL_STAMPS => self.refill_frame(frame),
-                // A later version's; what it adds is not for this plugin.
-                _ => {}
+        while let Some(kind) = frame::first(frames).map(|head| head.kind()) {
+            if kind == kind::READ_RTP {
+                frames = self.rtp_run::<EMIT_RTP, true>(frames);
+            } else if kind == kind::WRITE_RTP {
+                frames = self.rtp_run::<EMIT_RTP, false>(frames);
+            } else if let Some(frame) = frame::split(&mut frames) {
+                self.rare_frame(kind, frame);
+            } else {
+                break;
             }
         }
         self.cx.flush();
@@ -207,47 +203,37 @@ impl<T: Interceptor> Instance<T> {
         }
     }
 
-    /// Inlined for each direction, and the plugin's method with it: a packet then never exists in memory.
-    #[inline(always)]
-    fn rtp_frame<const EMIT_RTP: bool, const READ: bool>(&mut self, frame: &mut [u8], last: &mut (u32, Bound)) {
-        let Some((head, bytes)) = frame::parts(frame) else { return };
-        let stream = StreamId::new(head.handle());
-        // 0 is no stream's.
-        if last.0 != head.handle() || last.0 == 0 {
-            let Some(bound) = self.streams.get(head.handle()) else { return };
-            *last = (head.handle(), bound);
-        }
-        let bound = last.1;
-        let Some(Some(member)) = self.slots.get_mut(bound.slot as usize) else { return };
+    /// Packets of one stream in a row: what is looked up for the first serves all. Gives what follows them.
+    #[inline]
+    fn rtp_run<'a, const EMIT_RTP: bool, const READ: bool>(&mut self, mut frames: &'a mut [u8]) -> &'a mut [u8] {
+        let Some(handle) = frame::first(frames).map(|head| head.handle()) else { return &mut [] };
+        let bound = self.streams.get(handle);
+        let member = bound.and_then(|bound| Some((bound, self.slots.get_mut(bound.slot as usize)?.as_mut()?)));
+        let Some((bound, Slot { interceptor, .. })) = member else {
+            frame::split(&mut frames);
+            return frames;
+        };
         self.cx.enter(bound.slot as usize);
-        let Ok(mut packet) = RtpPacket::new(stream, head.facts(), bound.view, bytes, &mut self.copy) else {
-            // Not for the plugin to judge: it goes on as it came.
-            if bound.transform {
-                head.hand_on(&[], &mut self.cx.burst);
-            }
-            return;
-        };
-        let outcome = match READ {
-            true => member.interceptor.read_rtp(&mut self.cx, &mut packet),
-            false => member.interceptor.write_rtp(&mut self.cx, &mut packet),
-        };
-        if !bound.transform {
-            return;
-        }
-        match outcome {
-            Outcome::Forward => {
-                let bytes = if packet.changed() { packet.bytes() } else { &[] };
-                head.hand_on(bytes, &mut self.cx.burst);
-            }
-            Outcome::Replace(bytes) if !bytes.is_empty() => head.hand_on(&bytes, &mut self.cx.burst),
-            Outcome::Replace(_) | Outcome::Drop => {}
-            Outcome::Packets(packets) if EMIT_RTP => emit_all(&mut self.cx, stream, &packets),
-            Outcome::Packets(_) => panic!("Outcome::Packets of RTP without `emit_rtp` among the plugin's wants"),
+        let run = Run { cx: &mut self.cx, copy: &mut self.copy, stream: StreamId::new(handle), view: bound.view };
+        match bound.transform {
+            false => run.observe::<T, READ>(interceptor, frames),
+            true => run.transform::<T, EMIT_RTP, READ>(interceptor, frames),
         }
     }
 
-    /// Kept out of the loop over frames, as are timers: few come, and the loop is quicker without their code in it.
+    /// What is no packet of a stream: kept out of the loop, which is quicker without its code.
     #[inline(never)]
+    fn rare_frame(&mut self, kind: u8, frame: &mut [u8]) {
+        match kind {
+            kind::READ_RTCP => self.rtcp_frame(Direction::Read, frame),
+            kind::WRITE_RTCP => self.rtcp_frame(Direction::Write, frame),
+            kind::SESSION_TIMER | kind::STREAM_TIMER => self.timer_frame(frame),
+            kind::REFILL_STAMPS => self.refill_frame(frame),
+            // A later version's; what it adds is not for this plugin.
+            _ => {}
+        }
+    }
+
     fn rtcp_frame(&mut self, direction: Direction, frame: &mut [u8]) {
         let Some((head, bytes)) = frame::parts(frame) else { return };
         let Some(slot) = self.sessions.get(head.handle()) else { return };
@@ -276,7 +262,6 @@ impl<T: Interceptor> Instance<T> {
         }
     }
 
-    #[inline(never)]
     fn timer_frame(&mut self, frame: &mut [u8]) {
         let Some((head, _)) = frame::parts(frame) else { return };
         let (slot, stream) = match head.kind() {
@@ -290,7 +275,6 @@ impl<T: Interceptor> Instance<T> {
         }
     }
 
-    #[inline(never)]
     fn refill_frame(&mut self, frame: &mut [u8]) {
         let Some((head, _)) = frame::parts(frame) else { return };
         let Some(slot) = self.sessions.get(head.handle()) else { return };
@@ -299,6 +283,78 @@ impl<T: Interceptor> Instance<T> {
             member.interceptor.refill_stamps(&mut self.cx, head.facts().size.into());
         }
     }
+}
+
+/// What packets of one stream share.
+struct Run<'a> {
+    cx: &'a mut Context,
+    copy: &'a mut Vec<u8>,
+    stream: StreamId,
+    view: View,
+}
+
+impl Run<'_> {
+    /// Shows frames for as long as they are this run's, and gives those that follow.
+    ///
+    /// The plugin's method is inlined, so that a packet never exists in memory; and in a function of its own for each
+    /// direction, so that what the loop keeps at hand fits the processor's registers.
+    #[inline(never)]
+    fn observe<'f, T: Interceptor, const READ: bool>(
+        self,
+        interceptor: &mut T,
+        mut frames: &'f mut [u8],
+    ) -> &'f mut [u8] {
+        let Self { cx, copy, stream, view } = self;
+        while let Some((head, bytes)) = frame::split_if(&mut frames, kind_of::<READ>(), stream.number()) {
+            if let Ok(mut packet) = RtpPacket::new(stream, head.facts(), view, bytes, copy) {
+                call::<T, READ>(interceptor, cx, &mut packet);
+            }
+        }
+        frames
+    }
+
+    /// The same, and hands on what the interceptor makes of them.
+    #[inline(never)]
+    fn transform<'f, T: Interceptor, const EMIT_RTP: bool, const READ: bool>(
+        self,
+        interceptor: &mut T,
+        mut frames: &'f mut [u8],
+    ) -> &'f mut [u8] {
+        let Self { cx, copy, stream, view } = self;
+        while let Some((head, bytes)) = frame::split_if(&mut frames, kind_of::<READ>(), stream.number()) {
+            let Ok(mut packet) = RtpPacket::new(stream, head.facts(), view, bytes, copy) else {
+                // Not for the plugin to judge: it goes on as it came.
+                head.hand_on(&[], &mut cx.burst);
+                continue;
+            };
+            match call::<T, READ>(interceptor, cx, &mut packet) {
+                Outcome::Forward => {
+                    let bytes = if packet.changed() { packet.bytes() } else { &[] };
+                    head.hand_on(bytes, &mut cx.burst);
+                }
+                Outcome::Replace(bytes) if !bytes.is_empty() => head.hand_on(&bytes, &mut cx.burst),
+                Outcome::Replace(_) | Outcome::Drop => {}
+                Outcome::Packets(packets) if EMIT_RTP => emit_all(cx, stream, &packets),
+                Outcome::Packets(_) => panic!("Outcome::Packets of RTP without `emit_rtp` among the plugin's wants"),
+            }
+        }
+        frames
+    }
+}
+
+/// The kind of frames that go this way.
+const fn kind_of<const READ: bool>() -> u8 {
+    if READ { kind::READ_RTP } else { kind::WRITE_RTP }
+}
+
+/// Shows a packet to an interceptor.
+#[inline(always)]
+fn call<T: Interceptor, const READ: bool>(
+    interceptor: &mut T,
+    cx: &mut Context,
+    packet: &mut RtpPacket<'_>,
+) -> Outcome {
+    if READ { interceptor.read_rtp(cx, packet) } else { interceptor.write_rtp(cx, packet) }
 }
 
 /// Packets in one packet's place, as the batched lane has it: after what was handed on before.

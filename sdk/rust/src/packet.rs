@@ -57,7 +57,11 @@ impl<'a> RtpPacket<'a> {
         bytes: &'a mut [u8],
         copy: &'a mut Vec<u8>,
     ) -> Result<Self, MalformedHeader> {
-        let state = State { layout: Layout::of(bytes)?, changed: false, grown: false };
+        let layout = match view {
+            View::Headers => Layout::of_header(bytes)?,
+            View::Packets => Layout::of(bytes)?,
+        };
+        let state = State { layout, changed: false, grown: false };
         Ok(RtpPacket { stream, facts, view, bytes, copy, state })
     }
 

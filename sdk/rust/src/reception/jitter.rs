@@ -30,7 +30,8 @@ impl Jitter {
             let sampled = timestamp.wrapping_sub(last_timestamp) as i32;
             let arrived = at.as_nanos().wrapping_sub(last_at.as_nanos()) as i64;
             let difference = (arrived as f64 * self.rate - f64::from(sampled)).abs();
-            self.value += (difference - self.value) / 16.0;
+            // One step fewer waits for the value before than with the difference of both.
+            self.value = self.value * (15.0 / 16.0) + difference / 16.0;
         }
         self.last = Some((at, timestamp));
     }
