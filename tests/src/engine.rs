@@ -18,7 +18,7 @@ pub fn engine() -> &'static Engine {
         let config = EngineConfig {
             // No secret: who can write into the build's folder can replace this program.
             cache: Cache::open(folder, [0x5b; 32]).ok(),
-            clocks: Clocks { thread_cpu: Some(thread_cpu), ..Clocks::default() },
+            clocks: Clocks { thread_cpu: Some(|| spent().as_nanos() as u64), ..Clocks::default() },
             call_deadline: Some(DEADLINE),
             ..EngineConfig::default()
         };
@@ -34,10 +34,10 @@ pub fn engine() -> &'static Engine {
     })
 }
 
-fn thread_cpu() -> u64 {
+/// Processor time that this thread has used.
+pub fn spent() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let time = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
-    time.as_nanos() as u64
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Loads a plugin with everything granted but WASI. Each scenario loads its own: faults are counted per loaded plugin.

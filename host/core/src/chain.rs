@@ -24,7 +24,8 @@ pub enum FaultPolicy {
     Bypass,
     /// What the plugin stands before as a transform stays closed; what it only observed goes on.
     Drop,
-    /// They go on without it until it has been started again, after a pause that doubles with each fault.
+    /// They go on without it until it has been started again, after a pause that doubles with each fault. Where a call did not
+    /// return, it is not started again.
     #[default]
     Restart,
 }

@@ -218,7 +218,7 @@ impl Shard {
                 alone.waiting.adopt(batch, now, head, handle, bytes);
             }
         }
-        let result = alone.process(now);
+        let result = alone.process_again(now);
         match result {
             Ok(()) => {
                 self.absorb_batch(prepared.instance, step.as_deref_mut());
@@ -248,12 +248,12 @@ impl Shard {
         if let Some(incident) = member.incident.take() {
             self.cleared.extend(self.incidents.remove(&incident).into_iter().flatten().filter(|other| *other != owner));
         }
-        let quarantine = member.spec.plugin.count_fault(&fault, &from.session_name);
+        let quarantine = member.spec.plugin.count_fault(session.tenant, &fault, &from.session_name);
+        // What has held up everyone once is out of the way from then on.
+        let again = fault.kind != FaultKind::Deadline && member.spec.plugin.quarantine(session.tenant).is_none();
         let (state, action) = match member.spec.on_fault {
             FaultPolicy::Drop => (MemberState::Closed, FaultAction::Closed),
-            FaultPolicy::Restart if !member.spec.plugin.quarantined() => {
-                (MemberState::Restarting, FaultAction::Restarting)
-            }
+            FaultPolicy::Restart if again => (MemberState::Restarting, FaultAction::Restarting),
             FaultPolicy::Bypass | FaultPolicy::Restart => (MemberState::Bypassed, FaultAction::Bypassed),
         };
         member.state = state;

@@ -374,6 +374,30 @@ impl Effects {
     }
 }
 
+/// How long a call may take. Where several sessions are in it, the one that it does not return for has to be found by another
+/// call; together they take what one may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// A deadline.
+    #[default]
+    Whole,
+    /// Two thirds of it: it is for several sessions.
+    Shared,
+    /// The last third: it is for one session, after one for several has failed.
+    Trial,
+}
+
+impl Patience {
+    /// Ticks, of a deadline's.
+    pub(crate) fn ticks(self, deadline: u64) -> u64 {
+        match self {
+            Self::Whole => deadline,
+            Self::Shared => (deadline - deadline / 3).max(1),
+            Self::Trial => (deadline / 3).max(1),
+        }
+    }
+}
+
 /// The call that is running.
 #[derive(Debug, Default)]
 pub(crate) struct Call {
@@ -383,6 +407,8 @@ pub(crate) struct Call {
     pub(crate) effects: Box<Effects>,
     /// What kind of fault a trap of this call will be.
     pub(crate) blame: Option<FaultKind>,
+    /// How long it may take.
+    pub(crate) patience: Patience,
     /// Ticks that have passed while it ran, and the processor time at the first.
     pub(crate) ticks: u64,
     pub(crate) cpu_at_first_tick: u64,

@@ -11,7 +11,7 @@ use crate::bindings::{self, BatchLane, Interceptor, describe, member, types};
 use crate::chain::Limits;
 use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
-use crate::guest::{Batch, Effects, Guest, Seat};
+use crate::guest::{Batch, Effects, Guest, Patience, Seat};
 use crate::imports::split_mix;
 use crate::plugin::Code;
 use crate::stream::StreamInfo;
@@ -67,6 +67,7 @@ impl Instance {
         store.epoch_deadline_callback(move |mut context| {
             let call = &mut context.data_mut().call;
             call.ticks += 1;
+            let deadline = call.patience.ticks(deadline);
             let over = match clock {
                 // The first tick may come at once; from there on, processor time counts.
                 Some(clock) if call.ticks == 1 => {
@@ -208,11 +209,22 @@ impl Instance {
 
     /// Hands the waiting batch to the guest, which leaves what each token named.
     pub(crate) fn process(&mut self, now: Instant) -> Result<(), Fault> {
+        let shared = self.guest().seats.len() > 1;
+        self.process_within(now, if shared { Patience::Shared } else { Patience::Whole })
+    }
+
+    /// The same, after a batch that this was part of has failed.
+    pub(crate) fn process_again(&mut self, now: Instant) -> Result<(), Fault> {
+        self.process_within(now, Patience::Trial)
+    }
+
+    fn process_within(&mut self, now: Instant, patience: Patience) -> Result<(), Fault> {
         let guest = self.store.data_mut();
         std::mem::swap(&mut self.waiting, &mut guest.batch);
         let frames = std::mem::take(&mut guest.batch.frames);
         guest.call.ticks = 0;
         guest.call.processing = true;
+        guest.call.patience = patience;
         let result = if self.batched.is_some() {
             let started = self.begin(now);
             let result = match &self.batched {
@@ -225,6 +237,7 @@ impl Instance {
         };
         let guest = self.store.data_mut();
         guest.call.processing = false;
+        guest.call.patience = Patience::Whole;
         guest.batch.frames = frames;
         result
     }

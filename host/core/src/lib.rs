@@ -111,6 +111,7 @@ mod instance;
 mod order;
 mod packet;
 mod plugin;
+mod quarantine;
 mod report;
 mod rtcp;
 mod seating;

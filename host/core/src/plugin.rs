@@ -1,7 +1,6 @@
 //! Plugins: loading a component, and what it says about itself.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Serialize;
 use sha2::Digest as _;
@@ -10,10 +9,12 @@ use wasmtime::component::{Component, InstancePre};
 use crate::bindings::{BatchLaneIndices, InterceptorIndices, describe};
 use crate::chain::Limits;
 use crate::engine::{CompileLimits, Engine};
-use crate::fault::{Fault, FaultKind};
+use crate::fault::Fault;
 use crate::guest::Guest;
 use crate::instance::Instance;
 use crate::order::Place;
+use crate::quarantine::Quarantine;
+use crate::session::TenantId;
 use crate::signature::{PublicKey, SignatureError, signers};
 use crate::survey::{self, Survey, SurveyError};
 use crate::tenant::{Holdings, Quotas, Tenant};
@@ -244,9 +245,7 @@ struct Inner {
     digest: Digest,
     signers: Vec<PublicKey>,
     size: usize,
-    faults: AtomicU32,
-    /// The fault that put it into quarantine.
-    quarantine: Mutex<Option<String>>,
+    quarantine: Quarantine,
 }
 
 /// A component compiled and linked: what an instance is made from.
@@ -264,12 +263,6 @@ impl std::fmt::Debug for Plugin {
         write!(f, "{} {} ({})", self.name(), self.version(), self.0.digest)
     }
 }
-
-/// Faults of one version, over all sessions, after which it is not started again.
-pub(crate) const QUARANTINE: u32 = 20;
-/// Faults that a call counts for which did not return: each of them has held up everyone on its worker, so the third is the
-/// last.
-const DEADLINE_WEIGHT: u32 = 7;
 
 impl Plugin {
     /// Compiles a component, or takes its code from the cache, and asks it for its description. Refuses what is not a
@@ -294,9 +287,8 @@ impl Plugin {
         let batched = survey.batched.then(|| BatchLaneIndices::new(&pre)).transpose().map_err(refuse)?;
         let code = Arc::new(Code { engine: engine.clone(), granted: *granted, pre, typed, batched });
         let description = admit(describe(&code)?, &survey, *granted)?;
-        let (faults, quarantine) = (AtomicU32::new(0), Mutex::default());
-        let size = component.len();
-        Ok(Self(Arc::new(Inner { code, description, survey, digest, signers, size, faults, quarantine })))
+        let (size, quarantine) = (component.len(), Quarantine::default());
+        Ok(Self(Arc::new(Inner { code, description, survey, digest, signers, size, quarantine })))
     }
 
     /// The plugin's name.
@@ -352,8 +344,7 @@ impl Plugin {
             signers: self.0.signers.clone(),
             digest: *digest,
             size: *size,
-            faults: AtomicU32::new(0),
-            quarantine: Mutex::default(),
+            quarantine: Quarantine::default(),
         }))
     }
 
@@ -366,33 +357,25 @@ impl Plugin {
         &self.0.code
     }
 
-    /// Whether this version has failed so often that it is not started again.
+    /// Whether this version has failed so often for some tenant that it is not started again there.
     pub fn quarantined(&self) -> bool {
-        self.0.faults.load(Ordering::Relaxed) >= QUARANTINE
+        self.0.quarantine.any()
     }
 
-    /// Why it is in quarantine, if it is.
-    pub fn quarantine(&self) -> Option<String> {
-        let reason = || self.0.quarantine.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.quarantined().then(|| reason().unwrap_or_default())
+    /// Why it is in quarantine for this tenant, if it is.
+    pub fn quarantine(&self, tenant: TenantId) -> Option<String> {
+        self.0.quarantine.reason(tenant)
     }
 
-    /// Lets a quarantined version be started again: with the next session or chain that has it, and where it was bypassed, once
-    /// it is put in its own place.
+    /// Lets a quarantined version be started again, for all tenants: with the next session or chain that has it, and where it
+    /// was bypassed, once it is put in its own place.
     pub fn lift_quarantine(&self) {
-        self.0.faults.store(0, Ordering::Relaxed);
+        self.0.quarantine.lift();
     }
 
     /// Counts a fault of a session's; the reason when this one puts the version into quarantine.
-    pub(crate) fn count_fault(&self, fault: &Fault, session: &str) -> Option<String> {
-        let weight = if fault.kind == FaultKind::Deadline { DEADLINE_WEIGHT } else { 1 };
-        let before = self.0.faults.fetch_add(weight, Ordering::Relaxed);
-        (before < QUARANTINE && before.saturating_add(weight) >= QUARANTINE).then(|| {
-            let Fault { kind, message } = fault;
-            let reason = format!("it failed too often; last, in the session {session} ({kind}): {message}");
-            *self.0.quarantine.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
-            reason
-        })
+    pub(crate) fn count_fault(&self, tenant: TenantId, fault: &Fault, session: &str) -> Option<String> {
+        self.0.quarantine.count(tenant, fault, session)
     }
 }
 

@@ -49,7 +49,7 @@ pub struct MemberReport {
     pub memory_bytes: usize,
     /// Bytes of the host's rings for its histories in this session, without the payloads, which are shared.
     pub history_bytes: usize,
-    /// Why its version is in quarantine, if it is.
+    /// Why its version is in quarantine for the tenant, if it is.
     pub quarantine: Option<String>,
     /// Packets that went on as they came because its change would have made them larger than the session's MTU.
     pub oversize: u64,
@@ -97,7 +97,8 @@ impl Shard {
     }
 
     fn member_report(&self, id: SessionId, index: usize) -> Option<MemberReport> {
-        let member = self.sessions.get(id)?.members.get(index)?;
+        let session = self.sessions.get(id)?;
+        let member = session.members.get(index)?;
         let instance = self.instances.get(member.instance).filter(|_| member.running());
         let streams = self.streams_of(id);
         let mut counts: Counts = member.past;
@@ -130,7 +131,7 @@ impl Shard {
             time_ns: instance.map_or(0, |instance| instance.nanos),
             memory_bytes: instance.map_or(0, |instance| instance.guest().memory()),
             history_bytes,
-            quarantine: plugin.quarantine(),
+            quarantine: plugin.quarantine(session.tenant),
             oversize: seat.map_or(0, |seat| seat.oversize),
             unstamped: seat.map_or(0, |seat| seat.stamps.missed),
             unheard: seat.map_or(0, |seat| seat.used.unheard),

@@ -145,7 +145,8 @@ impl Shard {
         alone: bool,
     ) -> Result<Prepared, Failed> {
         let plugin = || spec.plugin.name().to_owned();
-        if let Some(reason) = spec.plugin.quarantine() {
+        let tenant = self.sessions.get(id).map(|session| session.tenant).unwrap_or_default();
+        if let Some(reason) = spec.plugin.quarantine(tenant) {
             return Err(Failed::Refused(ChainError::Quarantined { plugin: plugin(), reason }));
         }
         let owner = Owner { session: id, member: number };

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::time::{ClockId, clock_gettime};
 use sandbar_host::{
     Chain, ChainError, Datagram, Event, FaultKind, Grants, Instant, Kind, Limits, LoadError, MemberReport, MemberSpec,
     Packet, Plugin, RtcpPacket, RtpPacket, SessionId, SessionSpec, Shard, SinkId, StreamId, TICK, TenantId,
 };
-use sandbar_tests::engine::{DEADLINE, engine};
+use sandbar_tests::engine::{DEADLINE, engine, spent};
 use sandbar_tests::media::{Judge, Source, Verdict, control};
 use sandbar_tests::peers::{PeerId, World};
 
@@ -116,12 +115,6 @@ pub(crate) fn play(name: &str, expected: Expected) {
 
 fn says(told: &str, words: &str) {
     assert!(told.contains(words), "{words:?} is missing from: {told}");
-}
-
-/// Processor time of this thread.
-fn spent() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl Party {

@@ -99,13 +99,16 @@ fn restart_lets_packets_go_on_and_starts_the_plugin_again() {
         // 300 ms: the fault comes at 100 ms, and the first pause is over at 200 ms.
         let (mut world, peer, verdict) = run(name, member.on_fault(FaultPolicy::Restart), ALL);
         assert_eq!(verdict, Verdict::perfect(ALL), "{name}");
-        assert_eq!(faults(&world)[0], (kind, FaultAction::Restarting), "{name}");
         let restarted = world.events.iter().filter(|(_, event)| matches!(event, Event::Restarted { .. })).count();
-        assert_eq!(restarted, 1, "{name}");
-        assert!(
-            matches!(report(&mut world, peer, 0).state, MemberState::Running { .. } | MemberState::Restarting),
-            "{name}"
-        );
+        let state = report(&mut world, peer, 0).state;
+        if kind == FaultKind::Deadline {
+            // It would hold up everyone again.
+            assert_eq!((faults(&world), restarted), (vec![(kind, FaultAction::Bypassed)], 0), "{name}");
+            assert_eq!(state, MemberState::Bypassed, "{name}");
+            continue;
+        }
+        assert_eq!((faults(&world)[0], restarted), ((kind, FaultAction::Restarting), 1), "{name}");
+        assert!(matches!(state, MemberState::Running { .. } | MemberState::Restarting), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandbar_host::{
     ChainError, Clocks, Engine, EngineConfig, Event, FaultKind, FaultPolicy, Grants, Isolation, Kind, Limits,
-    MemberSpec, Plugin, Quota, QuotaExceeded, Quotas, SessionSpec, Tenant, TenantId,
+    MemberSpec, MemberState, Plugin, Quota, QuotaExceeded, Quotas, SessionSpec, Tenant, TenantId,
 };
 use sandbar_tests::media::{Source, Verdict};
 use sandbar_tests::peers::{PeerId, World};
@@ -323,18 +323,41 @@ fn with_fuel_a_call_ends_at_the_same_instruction_and_without_a_clock() {
 }
 
 #[test]
-fn three_calls_that_do_not_return_are_the_end_of_a_version() {
+fn a_call_that_does_not_return_is_a_sessions_last_and_three_of_them_a_versions() {
     let looping = member(guests::ENDLESS_LOOP, json!({})).on_fault(FaultPolicy::Restart);
-    let (mut world, mut source) = (World::new(1), Source::video(7));
-    let peer = world.open(session([looping, standard("packet-counter")]));
-    world.bind_remote(peer, source.info());
-    for _ in 0..100 {
-        world.receive(peer, source.packets(1));
-        world.run_for(Duration::from_millis(100));
+    let mut world = World::new(1);
+    for number in 1..4 {
+        let mut source = Source::video(number);
+        let peer = world.open(session([looping.clone(), standard("packet-counter")]));
+        world.bind_remote(peer, source.info());
+        for _ in 0..20 {
+            world.receive(peer, source.packets(1));
+            world.run_for(Duration::from_millis(100));
+        }
+        assert_eq!(faults(&world).len(), number as usize);
+        assert_eq!(report(&mut world, peer, 0).state, MemberState::Bypassed);
+        assert_eq!(heard(&world, peer, &source), Verdict::perfect(20));
     }
-    assert_eq!(faults(&world).len(), 3);
     assert!(world.events.iter().any(|(_, event)| matches!(event, Event::Quarantined { .. })));
-    assert_eq!(heard(&world, peer, &source), Verdict::perfect(100));
+    let error = world.open_on(0, session([looping])).expect_err("it is quarantined").to_string();
+    assert!(error.contains("deadline"), "{error}");
+}
+
+#[test]
+fn a_version_is_quarantined_for_the_tenant_in_whose_sessions_it_failed() {
+    let looping = member(guests::ENDLESS_LOOP, json!({}));
+    let mut world = World::new(1);
+    for number in 1..4 {
+        let mut source = Source::video(number);
+        let peer = listener(&mut world, ACME, looping.clone(), &source);
+        world.receive(peer, source.packets(1));
+    }
+    assert!(looping.plugin.quarantined());
+    assert!(matches!(world.open_on(0, of(ACME, [looping.clone()])), Err(ChainError::Quarantined { .. })));
+    let peer = world.open(of(OTHER, [looping.clone()]));
+    assert_eq!(report(&mut world, peer, 0).quarantine, None);
+    looping.plugin.lift_quarantine();
+    world.open(of(ACME, [looping]));
 }
 
 #[test]
