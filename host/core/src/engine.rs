@@ -31,11 +31,16 @@ pub struct CompileLimits {
     pub functions: u32,
     /// Most core modules in it. Default 32.
     pub modules: u32,
+    /// Most types in all of it. Default 20,000.
+    pub types: u32,
+    /// Most components, and types of components and instances, that lie within each other. Default 8; plugins have 2, and
+    /// wasmtime itself takes 100.
+    pub depth: u32,
 }
 
 impl Default for CompileLimits {
     fn default() -> Self {
-        Self { bytes: 32 << 20, functions: 50_000, modules: 32 }
+        Self { bytes: 32 << 20, functions: 50_000, modules: 32, types: 20_000, depth: 8 }
     }
 }
 

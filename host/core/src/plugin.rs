@@ -409,6 +409,8 @@ pub(crate) fn survey_within(component: &[u8], limits: &CompileLimits) -> Result<
     let survey = survey::survey(component)?;
     bounded("functions", survey.functions as usize, limits.functions as usize)?;
     bounded("modules", survey.modules as usize, limits.modules as usize)?;
+    bounded("types", survey.types as usize, limits.types as usize)?;
+    bounded("levels of nesting", survey.depth as usize, limits.depth as usize)?;
     Ok(survey)
 }
 

@@ -1,6 +1,8 @@
 //! What a file is, before the compiler sees it: its imports and exports by name, and how much there is to compile.
 
-use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
+use wasmparser::{
+    ComponentExternalKind, ComponentType, ComponentTypeDeclaration, Encoding, InstanceTypeDeclaration, Parser, Payload,
+};
 
 use crate::plugin::CONTRACT;
 
@@ -60,11 +62,39 @@ pub(crate) struct Survey {
     pub(crate) batched: bool,
     pub(crate) functions: u32,
     pub(crate) modules: u32,
+    /// In all type sections; those within one, such as an instance's, count as well.
+    pub(crate) types: u32,
+    /// The most components, and types of components and instances, that lie within each other.
+    pub(crate) depth: u32,
 }
 
 /// The interface that an import of the contract names, such as `emit-rtp`.
 pub(crate) fn interface(import: &str) -> Option<&str> {
     import.strip_prefix(PACKAGE)?.split('@').next()
+}
+
+/// Counts a type and those within it; `depth` lie around it. How far they can lie within each other is bounded by who read them.
+fn count_types(declared: &ComponentType<'_>, depth: u32, found: &mut Survey) {
+    found.types = found.types.saturating_add(1);
+    let within: Vec<&ComponentType<'_>> = match declared {
+        ComponentType::Component(declarations) => declarations
+            .iter()
+            .filter_map(|declaration| match declaration {
+                ComponentTypeDeclaration::Type(inner) => Some(inner),
+                _ => None,
+            })
+            .collect(),
+        ComponentType::Instance(declarations) => declarations
+            .iter()
+            .filter_map(|declaration| match declaration {
+                InstanceTypeDeclaration::Type(inner) => Some(inner),
+                _ => None,
+            })
+            .collect(),
+        ComponentType::Defined(_) | ComponentType::Func(_) | ComponentType::Resource { .. } => return,
+    };
+    found.depth = found.depth.max(depth + 1);
+    within.into_iter().for_each(|inner| count_types(inner, depth + 1, found));
 }
 
 /// Looks at a file's sections, without validating what is in them: the compiler does that.
@@ -85,6 +115,8 @@ pub(crate) fn survey(bytes: &[u8]) -> Result<Survey, SurveyError> {
         batched: false,
         functions: 0,
         modules: 0,
+        types: 0,
+        depth: 0,
     };
     let mut exports = Vec::new();
     let damaged = |error: wasmparser::BinaryReaderError| SurveyError::Damaged(error.to_string());
@@ -92,9 +124,18 @@ pub(crate) fn survey(bytes: &[u8]) -> Result<Survey, SurveyError> {
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(SurveyError::CoreModule),
-            Payload::Version { .. } => depth += 1,
+            Payload::Version { .. } => {
+                depth += 1;
+                found.depth = found.depth.max(depth);
+            }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ModuleSection { .. } => found.modules = found.modules.saturating_add(1),
+            Payload::TypeSection(section) => found.types = found.types.saturating_add(section.count()),
+            Payload::ComponentTypeSection(section) => {
+                for declared in section {
+                    count_types(&declared.map_err(damaged)?, depth, &mut found);
+                }
+            }
             Payload::FunctionSection(section) => found.functions = found.functions.saturating_add(section.count()),
             Payload::ComponentImportSection(section) if depth == 1 => {
                 for import in section {

@@ -200,6 +200,7 @@ attackers! {
     // Large components.
     functions_many: Harmless;
     functions_too_many: NotLoaded("functions, and at most");
+    types_many: NotLoaded("types, and at most");
     nesting_deep: Harmless;
     locals_many: Harmless;
     data_large: Harmless;

@@ -69,6 +69,7 @@ fn a_plugin_that_is_too_large_is_not_compiled() {
     for (limits, what) in [
         (CompileLimits { bytes: 10_000, ..CompileLimits::default() }, "bytes"),
         (CompileLimits { functions: 10, ..CompileLimits::default() }, "functions"),
+        (CompileLimits { types: 10, ..CompileLimits::default() }, "types"),
     ] {
         let engine = Engine::new(EngineConfig { compile: limits, ..EngineConfig::default() }).expect("an engine");
         let error = Plugin::load(&engine, guests::BATCHED_COUNTER, &Grants::ALL).expect_err("too large");
@@ -163,4 +164,21 @@ fn a_cache_folder_that_is_open_to_others_is_refused() {
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("own folder");
     let error = Cache::open(&folder, [1; 32]).expect_err("others can read it").to_string();
     assert!(error.contains("chmod 700"), "{error}");
+}
+
+#[test]
+fn types_within_types_end_before_the_compiler_sees_them() {
+    // A section with a type: an instance's, with one of an instance in it, and so on.
+    let nested = |levels: u8| {
+        let mut instances: Vec<u8> = (1..levels).flat_map(|_| [0x42, 1, 1]).collect();
+        instances.extend([0x42, 0]);
+        let mut component = sandbar_plugins::by_name("noop").expect("a standard plugin").component.to_vec();
+        component.extend([7, instances.len() as u8 + 1, 1]);
+        component.extend(instances);
+        Plugin::load(sandbar_tests::engine::engine(), &component, &Grants::ALL)
+    };
+    // The component is the first level.
+    assert!(nested(7).is_ok());
+    let error = nested(30).unwrap_err();
+    assert_eq!(error.to_string(), "the component has 31 levels of nesting, and at most 8 are compiled");
 }
