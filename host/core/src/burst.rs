@@ -85,6 +85,14 @@ impl Slot {
         ahead(direction, self.next)
     }
 
+    /// How far it has still to go, for comparison with others of its direction.
+    pub(crate) fn left(&self, direction: Direction) -> u16 {
+        match direction {
+            Direction::Read => u16::MAX - self.next,
+            Direction::Write => self.next,
+        }
+    }
+
     /// Puts it behind a member, on its way.
     pub(crate) fn pass(&mut self, direction: Direction, member: u16) {
         self.state = State::Going;

@@ -101,6 +101,32 @@ fn what_is_let_go_to_the_wire_is_sent_when_it_is_let_go() {
 }
 
 #[test]
+fn of_two_who_let_go_at_one_time_the_one_farther_out_does_not_overtake_the_other() {
+    for way in ["read", "write"] {
+        let hold = |every, hold_ms| {
+            let on = format!("on_{way}");
+            member(guests::PROBE, json!({ way: "transform-headers", on: "hold", "every": every, "hold_ms": hold_ms }))
+        };
+        // The first holds each packet, the second one every other. At 35 ms it lets the second packet go, and the first one
+        // the third, which passes it.
+        let (first, second) = (hold(1, 20), hold(2, 15));
+        let chain = if way == "read" { [first, second] } else { [second, first] };
+        let mut source = Source::video(7);
+        let (mut world, peer) = if way == "read" { listener(chain, &source) } else { speaker(chain, &source) };
+        let mut give = |world: &mut World, packets| match way {
+            "read" => world.receive(peer, source.packets(packets)),
+            _ => world.send(peer, source.packets(packets)),
+        };
+        give(&mut world, 2);
+        world.run_for(Duration::from_millis(15));
+        give(&mut world, 1);
+        world.run_for(Duration::from_millis(20));
+        let went = if way == "read" { delivered(&world, peer) } else { sent(&world, peer) };
+        assert_eq!(order(&went, &source), [0, 1, 2], "{way}");
+    }
+}
+
+#[test]
 fn what_is_held_may_be_let_go_in_the_same_call_or_dropped() {
     let mut source = Source::video(7);
     let first = json!({ "do": "release", "id": 0 });
