@@ -93,6 +93,14 @@ impl Slot {
         }
     }
 
+    /// The member that it has passed last, if it has passed one.
+    pub(crate) fn passed(&self, direction: Direction) -> usize {
+        match direction {
+            Direction::Read => usize::from(self.next).wrapping_sub(1),
+            Direction::Write => self.next.into(),
+        }
+    }
+
     /// Puts it behind a member, on its way.
     pub(crate) fn pass(&mut self, direction: Direction, member: u16) {
         self.state = State::Going;

@@ -253,7 +253,9 @@ impl Shard {
             if self.emitted.iter().all(Vec::is_empty) {
                 return;
             }
-            if let Some((time, deadline)) = self.instances.values().next().and_then(|instance| instance.clock())
+            // What is emitted or let go answers nothing yet in its first round, and goes its way however long others take.
+            if walk >= 2
+                && let Some((time, deadline)) = self.instances.values().next().and_then(|instance| instance.clock())
                 && time.saturating_sub(*since.get_or_insert(time)) > deadline / 2
             {
                 break;
@@ -270,9 +272,22 @@ impl Shard {
                 self.flush(now, instance);
             }
         }
-        let discarded = self.emitted.iter().map(Vec::len).sum();
+        self.discard_emitted();
+    }
+
+    /// Ends a storm. What is discarded was dropped by whom it came from.
+    fn discard_emitted(&mut self) {
+        let mut discarded = 0;
+        for direction in [Direction::Read, Direction::Write] {
+            for slot in std::mem::take(&mut self.emitted[direction as usize]) {
+                discarded += 1;
+                let session = self.sessions.get_mut(slot.output.session);
+                if let Some(member) = session.and_then(|session| session.members.get_mut(slot.passed(direction))) {
+                    member.past.dropped += 1;
+                }
+            }
+        }
         if discarded > 0 {
-            self.emitted.iter_mut().for_each(Vec::clear);
             self.tell(Event::Storm { discarded });
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sandbar_host::{Event, Kind, Limits, MemberSpec, Metric};
-use sandbar_tests::media::{Source, Verdict, control};
+use sandbar_host::{Event, FaultAction, FaultKind, FaultPolicy, Kind, Limits, MemberSpec, Metric};
+use sandbar_tests::media::{Judge, Source, Verdict, control};
 use serde_json::json;
 
-use crate::{counts, faults, guests, heard, listener, member, published, report, session, speaker};
+use crate::{counts, faults, guests, heard, listener, member, published, report, sent, session, speaker};
 
 fn metric(metrics: &[(String, Metric)], name: &str) -> f64 {
     match metrics.iter().find(|(known, _)| known == name) {
@@ -68,10 +68,35 @@ fn plugins_that_answer_each_other_without_end_are_stopped() {
     world.receive(peer, [source.packet()]);
     assert!(world.events.iter().any(|(_, event)| matches!(event, Event::Storm { .. })), "{:?}", world.events);
     assert!(world.peer(peer).delivered.len() < 100);
+    let dropped: u64 = [0, 1].map(|member| report(&mut world, peer, member).dropped).iter().sum();
+    let discarded = world.events.iter().map(|(_, event)| match event {
+        Event::Storm { discarded } => *discarded as u64,
+        _ => 0,
+    });
+    assert_eq!(dropped, discarded.sum::<u64>(), "what is discarded is accounted for");
     world.run_for(Duration::from_secs(1));
     let (mut quiet, other) = (Source::video(9), world.open(session([])));
     world.receive(other, quiet.packets(3));
     assert_eq!(heard(&world, other, &quiet), Verdict::perfect(3));
+}
+
+#[test]
+fn what_is_let_go_while_a_neighbour_does_not_return_goes_its_way() {
+    let hold = |way: &str| member(guests::PROBE, json!({ way: "transform-headers", format!("on_{way}"): "hold" }));
+    let looping = member(guests::ENDLESS_LOOP, json!({ "at": "read-rtp" })).on_fault(FaultPolicy::Bypass);
+    // The timers of both sessions come together, and what the first one lets go is not dealt with before the deadline.
+    let mut source = Source::video(7);
+    let (mut world, peer) = listener([hold("read"), looping], &source);
+    let other = world.open(session([hold("write")]));
+    let mut quiet = Source::video(9);
+    world.bind_local(other, quiet.info());
+    world.receive(peer, [source.packet()]);
+    world.send(other, quiet.packets(3));
+    world.run_for(Duration::from_millis(50));
+    assert_eq!(faults(&world), [(FaultKind::Deadline, FaultAction::Bypassed)]);
+    let sent: Vec<_> = sent(&world, other);
+    assert_eq!(Judge::all(&quiet, &sent).verdict(3), Verdict::perfect(3));
+    assert_eq!(heard(&world, peer, &source), Verdict::perfect(1));
 }
 
 #[test]
