@@ -147,8 +147,12 @@ impl Shard {
                 }
                 Out::Added { token } => {
                     let Some(packet) = packets.next() else { break };
-                    if let (Some(token), Some(step)) = (batch.token(token), &mut step) {
-                        step.add_in_place(token.slot, &mut anchor, packet);
+                    if let (Some(token), Some(step)) = (batch.token(token), &mut step)
+                        && let Some(session) = step.add_in_place(token.slot, &mut anchor, packet)
+                        && let Some(session) = self.sessions.get_mut(session)
+                        && let Some(member) = session.members.get_mut(usize::from(step.member))
+                    {
+                        member.emitted += 1;
                     }
                 }
                 Out::Rtp { stream } => {
@@ -350,14 +354,16 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Puts a packet where the one at `at` was.
-    fn add_in_place(&mut self, at: u32, anchor: &mut u32, mut packet: Packet) {
-        let Some(original) = self.slots.get(at as usize) else { return };
+    /// Puts a packet where the one at `at` was; gives whose session that is.
+    fn add_in_place(&mut self, at: u32, anchor: &mut u32, mut packet: Packet) -> Option<SessionId> {
+        let original = self.slots.get(at as usize)?;
         packet.set_attributes(original.output.packet.attributes().clone());
         let next = behind(self.direction, self.member);
-        let slot = Slot::new(original.output.session, original.output.stream, self.direction, next, packet);
+        let session = original.output.session;
+        let slot = Slot::new(session, original.output.stream, self.direction, next, packet);
         *anchor = at.max(*anchor);
         self.add(*anchor, slot);
+        Some(session)
     }
 
     /// Puts a new packet behind the one at `anchor`.

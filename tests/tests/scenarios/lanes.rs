@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_host::{Attributes, FaultPolicy, Lane, Packet};
+use sandbar_host::{Attributes, FaultPolicy, Lane, MemberSpec, Packet};
+use sandbar_tests::engine::load;
 use sandbar_tests::media::{Source, control};
 use sandbar_tests::net::{Loss, Profile};
 use sandbar_tests::peers::World;
 use serde_json::{Value, json};
 
-use crate::{counts, faults, guests, member, published, report, session};
+use crate::{counts, faults, guests, listener, member, published, report, session};
 
 /// All that can be seen of a plugin from outside.
 #[derive(Debug, PartialEq)]
@@ -94,12 +95,28 @@ fn a_plugin_does_the_same_in_both_lanes() {
 fn the_lanes_differ_in_the_number_of_calls() {
     let calls = |guest: &[u8]| {
         let mut source = Source::video(7);
-        let (mut world, peer) = crate::listener([member(guest, json!({}))], &source);
+        let (mut world, peer) = listener([member(guest, json!({}))], &source);
         let before = report(&mut world, peer, 0).calls;
         world.receive(peer, source.packets(32));
         report(&mut world, peer, 0).calls - before
     };
     assert_eq!((calls(guests::TYPED_COUNTER), calls(guests::BATCHED_COUNTER)), (32, 1));
+}
+
+#[test]
+fn packets_in_place_of_one_are_accounted_for_in_both_lanes() {
+    let config = json!({ "read": "transform-packets", "on_read": "duplicate" }).to_string();
+    let batched = load(guests::PROBE);
+    for plugin in [batched.in_typed_lane(), batched] {
+        let lane = plugin.lane();
+        let mut source = Source::video(7);
+        let (mut world, peer) = listener([MemberSpec::new(plugin).with_config(config.clone())], &source);
+        world.receive(peer, source.packets(5));
+        assert_eq!(world.peer(peer).delivered.len(), 10);
+        let report = report(&mut world, peer, 0);
+        assert_eq!((report.packets_in, report.dropped, report.emitted), (5, 5, 10), "{lane:?}");
+        assert_eq!(report.packets_out, 10, "{lane:?}");
+    }
 }
 
 #[test]
