@@ -4,16 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::seq::IndexedRandom as _;
 use rand::{Rng, RngExt as _};
-use sandbar_host::{
-    Chain, ChainError, Datagram, FaultPolicy, Isolation, Kind, MemberSpec, Plugin, Quotas, SessionSpec, Tenant,
-    TenantId,
-};
-use serde_json::{Value, json};
+use sandbar_host::{Chain, ChainError, Datagram, Kind, SessionSpec, Tenant};
 
-use crate::engine::load;
-use crate::guests;
+use crate::cast::{BOUNDED, OPEN, Plugins, any_open, assert_nothing_left, little, opens, tenant};
 use crate::media::{Judge, Source, Verdict, control};
 use crate::peers::{PeerId, World};
 
@@ -26,9 +20,6 @@ struct Party {
     members: usize,
 }
 
-/// The tenant that has little; the one after it has no quotas.
-const BOUNDED: TenantId = TenantId(1);
-
 /// Sessions, and the choices of what is done to them.
 pub struct Chaos<R> {
     rng: R,
@@ -40,106 +31,6 @@ pub struct Chaos<R> {
     most: usize,
     /// One of the two tenants, which has little of everything.
     bounded: Tenant,
-}
-
-/// Sessions at once, where nothing else is said.
-const OPEN: usize = 8;
-
-/// What is little for [`OPEN`] sessions, half of which are the tenant's. Of what decides when packets that are held go on there
-/// is enough: who may not hold one lets it pass those that it holds.
-fn little(sessions: usize) -> Quotas {
-    let each = sessions.div_ceil(OPEN) as u64;
-    Quotas {
-        sessions: Some(3 * each),
-        instances: Some(6 * each),
-        emitted_packets: Some(10 * each),
-        messages: Some(5 * each),
-        metrics: Some(4 * each),
-        attribute_bytes: Some(20 * each),
-        ..Quotas::default()
-    }
-}
-
-/// What sessions' chains are made of: plugins, and each one's configurations.
-#[derive(Clone)]
-pub struct Plugins(Vec<(Plugin, Vec<Value>)>);
-
-impl Plugins {
-    /// Guests that behave and that fail, in every way that lets packets go on.
-    pub fn load() -> Self {
-        let lies =
-            ["none", "twice", "twice-apart", "unknown", "truncated-head", "truncated-body", "not-rtp", "short-header"];
-        let places = [
-            "create",
-            "restore",
-            "save",
-            "bind-rtcp",
-            "bind",
-            "unbind",
-            "read-rtp",
-            "write-rtp",
-            "read-rtcp",
-            "write-rtcp",
-            "timeout",
-            "control",
-            "close",
-        ];
-        let counters = vec![
-            json!({}),
-            json!({ "access": "observe" }),
-            json!({ "access": "pass" }),
-            json!({ "view": "packets" }),
-            json!({ "access": "observe", "view": "packets", "publish_ms": 7 }),
-            json!({ "attribute": "n", "publish_ms": 20 }),
-            json!({ "trap_after": 5 }),
-            json!({ "trap_after": 3, "access": "observe" }),
-            json!({ "refuse": "create" }),
-            json!({ "refuse": "bind" }),
-            json!({ "refuse": "restore" }),
-        ];
-        let hold =
-            json!({ "read": "transform-headers", "on_read": "hold", "write": "transform-headers", "on_write": "hold" });
-        let holders = [(20, None), (5, Some("timeout")), (20, Some("close")), (20, Some("unbind")), (20, Some("save"))]
-            .map(|(hold_ms, fault)| {
-                let mut config = hold.clone();
-                config["hold_ms"] = json!(hold_ms);
-                fault.into_iter().for_each(|fault| config["fault"] = json!(fault));
-                config
-            });
-        let trap = |observe: bool| places.map(|at| json!({ "at": at, "after": 3, "observe": observe }));
-        Self(vec![
-            (load(guests::TYPED_COUNTER), counters.clone()),
-            (load(guests::BATCHED_COUNTER), counters),
-            (load(guests::TRAP), trap(true).into_iter().chain(trap(false)).collect()),
-            (load(guests::LYING_BATCH), lies.map(|lie| json!({ "lie": lie, "after": 5 })).to_vec()),
-            (
-                load(guests::LYING_BATCH),
-                vec![json!({ "access": "observe" }), json!({ "access": "observe", "lie": "observed" })],
-            ),
-            (load(guests::TRAP_ON_SSRC), (1..9).map(|n| json!({ "ssrc": 10 * n, "observe": n % 2 == 0 })).collect()),
-            (load(guests::TIMER_STORM), vec![json!({})]),
-            (load(guests::LOG_STORM), vec![json!({ "count": 5 })]),
-            (load(guests::MEMORY_BOMB), vec![json!({ "per_packet": 9 << 20 })]),
-            (load(guests::PROBE), holders.to_vec()),
-            (standard("jitter-buffer"), vec![json!({}), json!({ "delay_ms": 10, "packets": 16 })]),
-            (standard("twcc-header-extension"), vec![json!({})]),
-            (standard("pacer"), vec![json!({ "bitrate": 200_000 }), json!({ "bitrate": 50_000, "queue_packets": 16 })]),
-            (load(guests::PUPPET), vec![json!({ "history": 32, "unbound": true, "rtcp": "transform", "state": "s" })]),
-        ])
-    }
-}
-
-impl Plugins {
-    /// The same without one: a jitter buffer behind a holder that fails has a right to drop what comes late by that.
-    pub fn without(mut self, name: &str) -> Self {
-        self.0.retain(|(plugin, _)| plugin.name() != name);
-        self
-    }
-}
-
-fn standard(name: &str) -> Plugin {
-    let embedded = sandbar_plugins::by_name(name).unwrap_or_else(|| panic!("no standard plugin is called {name}"));
-    load(embedded.component)
 }
 
 impl<R: Rng> Chaos<R> {
@@ -155,21 +46,8 @@ impl<R: Rng> Chaos<R> {
         Self { rng, world, plugins, parties: Vec::new(), next_ssrc: 1, most, bounded }
     }
 
-    fn spec(&mut self) -> MemberSpec {
-        let (plugin, configs) = self.plugins.0.choose(&mut self.rng).expect("plugins");
-        let config = configs.choose(&mut self.rng).expect("configurations").to_string();
-        let policy = [FaultPolicy::Bypass, FaultPolicy::Restart][self.rng.random_range(0..2)];
-        let isolation = [None, Some(Isolation::Session), Some(Isolation::Tenant)][self.rng.random_range(0..3)];
-        // The liar keeps one configuration for its instance, not one for each session.
-        let isolation = if plugin.name().ends_with("lying-batch") { Some(Isolation::Session) } else { isolation };
-        // A quarantined version would end the trouble early.
-        plugin.lift_quarantine();
-        MemberSpec { isolation, ..MemberSpec::new(plugin.clone()).with_config(config).on_fault(policy) }
-    }
-
     fn open_party(&mut self) -> Option<usize> {
-        let open: Vec<usize> = (0..self.parties.len()).filter(|n| self.parties[*n].open).collect();
-        open.choose(&mut self.rng).copied()
+        any_open(&mut self.rng, self.parties.iter().map(|party| party.open))
     }
 
     fn source(&mut self) -> Source {
@@ -178,8 +56,8 @@ impl<R: Rng> Chaos<R> {
     }
 
     fn open(&mut self) {
-        let members: Vec<_> = (0..self.rng.random_range(0..4)).map(|_| self.spec()).collect();
-        let (count, tenant) = (members.len(), TenantId(self.rng.random_range(BOUNDED.0..=BOUNDED.0 + 1)));
+        let members: Vec<_> = (0..self.rng.random_range(0..4)).map(|_| self.plugins.any(&mut self.rng)).collect();
+        let (count, tenant) = (members.len(), tenant(&mut self.rng));
         if let Ok(peer) =
             self.world.open_on(0, SessionSpec { tenant, chain: Chain::new(members), ..SessionSpec::default() })
         {
@@ -232,7 +110,7 @@ impl<R: Rng> Chaos<R> {
     }
 
     fn change(&mut self, n: usize) {
-        let spec = self.spec();
+        let spec = self.plugins.any(&mut self.rng);
         let Party { peer, members, .. } = self.parties[n];
         let index = self.rng.random_range(0..=members);
         let what = self.rng.random_range(0..3);
@@ -253,7 +131,7 @@ impl<R: Rng> Chaos<R> {
 
     fn step(&mut self) {
         let open = self.parties.iter().filter(|party| party.open).count();
-        if open == 0 || (open < self.most && self.rng.random_bool(if self.most > OPEN { 0.3 } else { 0.05 })) {
+        if opens(&mut self.rng, open, self.most) {
             return self.open();
         }
         let Some(n) = self.open_party() else { return };
@@ -332,12 +210,7 @@ impl<R: Rng> Chaos<R> {
                 self.world.with(peer, |shard, now, session| shard.close_session(now, session));
             }
         }
-        let left = self.world.with(peer, |shard, _, _| (shard.sessions().count(), shard.instances()));
-        assert_eq!(left, (0, 0), "nothing is left of sessions that are closed");
-        let usage = self.bounded.usage();
-        let held =
-            [usage.sessions, usage.instances, usage.memory_bytes, usage.held_packets, usage.timers, usage.metrics];
-        assert_eq!((held, usage.attribute_bytes), ([0; 6], 0), "nothing is left of what a tenant has had");
+        assert_nothing_left(&mut self.world, [peer], &self.bounded);
         all
     }
 }

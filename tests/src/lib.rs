@@ -2,8 +2,11 @@
 //!
 //! The scenarios are in `tests/scenarios`, named as sentences. The guests are in `guests`, a crate for each behaviour.
 
+pub mod cast;
 pub mod chaos;
 pub mod engine;
+mod ledger;
+pub mod network;
 
 pub use sandbar_world::{media, net, peers};
 

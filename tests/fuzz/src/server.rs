@@ -103,7 +103,8 @@ pub(crate) fn capture_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn session(data: &[u8]) {
     use std::sync::OnceLock;
 
-    use sandbar_tests::chaos::{Chaos, Plugins};
+    use sandbar_tests::cast::Plugins;
+    use sandbar_tests::chaos::Chaos;
 
     static PLUGINS: OnceLock<Plugins> = OnceLock::new();
     let plugins = PLUGINS.get_or_init(Plugins::load).clone();

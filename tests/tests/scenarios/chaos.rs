@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use rand::SeedableRng as _;
 use rand::rngs::Xoshiro256PlusPlus;
-use sandbar_tests::chaos::{Chaos, Plugins};
+use sandbar_tests::cast::Plugins;
+use sandbar_tests::chaos::Chaos;
 
 fn run(seed: u64) -> Vec<(Vec<Bytes>, Vec<Bytes>)> {
     Chaos::new(Plugins::load(), Xoshiro256PlusPlus::seed_from_u64(seed)).run(400)

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds the host to |
 //! | --- | --- |
-//! | `empty_chain`, `repair`, `congestion`, `lanes`, `determinism`, `chaos` | packets arrive as they should |
+//! | `empty_chain`, `repair`, `congestion`, `lanes`, `determinism`, `chaos`, `network` | packets arrive as they should |
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
 //! | `tenants` | what one tenant uses up is its own |
@@ -28,6 +28,7 @@ mod lanes;
 mod lifecycle;
 mod loading;
 mod malformed;
+mod network;
 mod privacy;
 mod repair;
 mod rtcp;

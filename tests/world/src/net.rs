@@ -112,6 +112,11 @@ impl<T: Clone> Link<T> {
         self.tally
     }
 
+    /// Datagrams that have not arrived yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Takes a datagram in.
     pub fn send(&mut self, now: Instant, datagram: T) {
         let number = self.tally.sent;

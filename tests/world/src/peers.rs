@@ -54,6 +54,8 @@ pub struct Peer {
     pub delivered: Vec<Delivered>,
     /// Everything for the wire, in order.
     pub sent: Vec<Sent>,
+    /// Datagrams that came over the link from its peer.
+    pub arrived: u64,
     shard: usize,
     link: Option<(Link<Bytes>, PeerId)>,
 }
@@ -116,10 +118,15 @@ const STUCK: usize = 10_000;
 impl World {
     /// A world with one shard. The seed decides what the links do.
     pub fn new(seed: u64) -> World {
+        World::with_shards(seed, 1)
+    }
+
+    /// A world with so many shards.
+    pub fn with_shards(seed: u64, shards: usize) -> World {
         World {
             now: Instant::from_millis(1_000),
             seed,
-            shards: vec![shard()],
+            shards: (0..shards).map(|_| shard()).collect(),
             peers: Vec::new(),
             flows: Vec::new(),
             events: Vec::new(),
@@ -128,8 +135,7 @@ impl World {
 
     /// Two peers, each on a shard of its own, and a link for each direction with this profile.
     pub fn pair(seed: u64, profile: &Profile, left: SessionSpec, right: SessionSpec) -> (World, PeerId, PeerId) {
-        let mut world = World::new(seed);
-        world.shards.push(shard());
+        let mut world = World::with_shards(seed, 2);
         let left = world.open_on(0, left).unwrap_or_else(|error| panic!("{error}"));
         let right = world.open_on(1, right).unwrap_or_else(|error| panic!("{error}"));
         world.connect(left, right, profile);
@@ -154,7 +160,7 @@ impl World {
     /// A session on the shard with this index.
     pub fn open_on(&mut self, shard: usize, spec: SessionSpec) -> Result<PeerId, OpenError> {
         let opened = self.shards[shard].open_session(self.now, spec).map(|session| {
-            self.peers.push(Peer { session, delivered: Vec::new(), sent: Vec::new(), shard, link: None });
+            self.peers.push(Peer { session, delivered: Vec::new(), sent: Vec::new(), arrived: 0, shard, link: None });
             PeerId(self.peers.len() - 1)
         });
         self.drain();
@@ -304,6 +310,7 @@ impl World {
             let to = *to;
             let arrived: Vec<Bytes> = std::iter::from_fn(|| link.receive(now)).collect();
             let Peer { shard, session, .. } = self.peers[to.0];
+            self.peers[to.0].arrived += arrived.len() as u64;
             bursts.entry(shard).or_default().extend(arrived.into_iter().map(|bytes| datagram(session, bytes)));
         }
         for (shard, burst) in bursts.into_iter().filter(|(_, burst)| !burst.is_empty()) {
