@@ -29,8 +29,9 @@ enum Moved {
     New(Box<Slot>),
 }
 
-/// How often plugins may answer each other's packets with packets within one call into the shard, as long as that takes
-/// half the time that one call of theirs may. A repaired packet that is asked for, sent, protected and paced takes four.
+/// How often plugins may answer each other's packets with packets within one call into the shard, as long as that takes a
+/// quarter of the time that one call of theirs may, after the first round. A repaired packet that is asked for, sent, protected
+/// and paced takes four.
 const MAX_ROUNDS: usize = 6;
 
 impl Shard {
@@ -260,7 +261,7 @@ impl Shard {
             // What is emitted or let go answers nothing yet in its first round, and goes its way however long others take.
             if walk >= 2
                 && let Some((time, deadline)) = self.instances.values().next().and_then(|instance| instance.clock())
-                && time.saturating_sub(*since.get_or_insert(time)) > deadline / 2
+                && time.saturating_sub(*since.get_or_insert(time)) > deadline / 4
             {
                 break;
             }

@@ -76,6 +76,8 @@ pub(crate) fn compounds() -> Vec<Vec<u8>> {
     let ccfb = rtcp(11, 205, &[0, 0, 0, 1, 0, 0, 0, 17, 0, 1, 0, 3, 0x80, 9, 0, 0, 0x9f, 0xfe, 0, 0, 0, 1, 0, 0]);
     let xr = rtcp(0, 207, &[&[0, 0, 0, 7, 4, 0, 0, 2][..], &[1; 8], &[5, 0, 0, 3, 0, 0, 0, 1], &[2; 8]].concat());
     let bye = rtcp(1, 203, &[0, 0, 0, 7]);
+    // The padding bit is next to the count.
+    let padded = rtcp(1 | 0x20, 203, &[0, 0, 0, 7, 0, 0, 0, 4]);
     let all = [receiver.clone(), sdes, nack.clone(), pli, fir, twcc.clone(), ccfb.clone(), xr.clone()].concat();
-    vec![receiver, sender, nack, twcc, ccfb, xr, bye, all]
+    vec![receiver, sender, nack, twcc, ccfb, xr, padded, bye, all]
 }
