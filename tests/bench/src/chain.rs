@@ -5,16 +5,13 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::check;
-use crate::measure::{Spread, thread_cpu};
+use crate::measure::Spread;
 use crate::native::native;
 use crate::report::{Figures, Report};
-use crate::sandbar::{DEFAULT_CHAIN, Plugins};
-use crate::side::{Side, Taken};
-use crate::traffic::{Direction, Load, Traffic};
-
-/// Packets that are made at once, and then timed at once: few enough to stay in the processor's cache, as they do
-/// between a receive call and the chain.
-const CHUNK: u64 = 512;
+use crate::runner::Runner;
+use crate::sandbar::{DEFAULT_CHAIN, Plugins, WHOLE_SET};
+use crate::side::Side;
+use crate::traffic::{Direction, Load, Peer};
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -47,6 +44,10 @@ struct Row {
     key: &'static str,
     burst: u64,
     sessions: u32,
+    streams: u32,
+    peer: Peer,
+    /// Whether Sandbar's side has the whole set of plugins in place of the default chain's.
+    whole: bool,
     step: Duration,
     kinds: &'static [Kind],
     samples: usize,
@@ -54,7 +55,7 @@ struct Row {
 
 impl Plan {
     /// Packets come every 20 µs, a busy core's rate; with 10,000 sessions every 2 µs, for the 50 packets a second that
-    /// 1,000 sessions send each.
+    /// 1,000 sessions send each. Of 100 sessions, whose peers speak, each so has 500 packets a second.
     fn rows(&self) -> Vec<Row> {
         let all = &[Kind::Sandbar, Kind::Native, Kind::Typed, Kind::Empty];
         let both = &[Kind::Sandbar, Kind::Native];
@@ -62,7 +63,8 @@ impl Plan {
         let row = |key, burst, sessions, micros, kinds, samples| {
             // A smoke run has fewer packets in the same time.
             let (sessions, micros) = if self.quick { (u32::min(sessions, 32), 1000) } else { (sessions, micros) };
-            Row { key, burst, sessions, step: Duration::from_micros(micros), kinds, samples }
+            let (streams, peer, whole) = (1, Peer::Quiet, false);
+            Row { key, burst, sessions, streams, peer, whole, step: Duration::from_micros(micros), kinds, samples }
         };
         vec![
             row("1", 1, 1, 20, all, self.samples),
@@ -70,6 +72,10 @@ impl Plan {
             row("32", 32, 1, 20, all, self.samples),
             row("sessions_1000", 32, 1_000, 20, both, self.samples),
             row("sessions_10000", 32, 10_000, 2, both, few),
+            Row { streams: 64, ..row("streams_64", 32, 1, 20, both, self.samples) },
+            Row { peer: Peer::Loses, ..row("loss", 32, 100, 20, both, self.samples) },
+            Row { peer: Peer::Talks, ..row("rtcp", 32, 100, 20, both, self.samples) },
+            Row { whole: true, ..row("whole", 32, 100, 20, both, self.samples) },
         ]
     }
 }
@@ -86,28 +92,29 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
             if !plan.rows.is_empty() && !plan.rows.contains(&name) {
                 continue;
             }
-            let load = Load { direction, burst: row.burst, sessions: row.sessions, step: row.step };
+            // It is a chain of its own.
+            if row.whole && !is_default {
+                continue;
+            }
+            let Row { burst, sessions, streams, peer, step, .. } = row;
+            let load = Load { direction, burst, sessions, streams, peer, step };
             let mut kinds = row.kinds.to_vec();
             kinds.retain(|kind| plan.sides.is_empty() || plan.sides.contains(kind));
             // There is nothing to compare another chain with, and it is not known what it should put out.
             kinds.retain(|kind| is_default || *kind != Kind::Native);
-            let check = if is_default { check::all } else { check::media };
+            let whole = row.whole.then(|| Plugins::load(&WHOLE_SET.map(str::to_owned))).transpose()?;
+            let check = match is_default {
+                true if row.whole => check::whole,
+                true => check::all,
+                false => check::media,
+            };
+            let plugins = whole.as_ref().unwrap_or(&plugins);
             let figures =
-                row_figures(&plugins, load, &kinds, row.samples, check).with_context(|| format!("row {name}"))?;
+                row_figures(plugins, load, &kinds, row.samples, check).with_context(|| format!("row {name}"))?;
             report.add(direction, row.key, figures);
         }
     }
     Ok(report)
-}
-
-/// A side with its place in the traffic and what it has put out.
-struct Runner {
-    kind: Kind,
-    side: Box<dyn Side>,
-    traffic: Traffic,
-    taken: Taken,
-    /// Nanoseconds per packet.
-    samples: Vec<f64>,
 }
 
 fn row_figures(
@@ -124,42 +131,24 @@ fn row_figures(
             Kind::Typed => Box::new(plugins.typed(load)?),
             Kind::Empty => Box::new(plugins.empty(load)?),
         };
-        let traffic = Traffic::new(load);
-        anyhow::Ok(Runner { kind: *kind, side, traffic, taken: Taken::default(), samples: Vec::new() })
+        anyhow::Ok((*kind, Runner::new(side, load), Vec::new()))
     };
     let mut runners = kinds.iter().map(make).collect::<anyhow::Result<Vec<_>>>()?;
-    // A second of virtual time: each sample has all feedback, and each session's reports, the same number of times.
-    let packets = 1_000_000_000 / load.step.as_nanos() as u64;
-    for runner in &mut runners {
-        runner.sample(packets);
-        runner.samples.clear();
+    for (_, runner, _) in &mut runners {
+        runner.second();
     }
     for _ in 0..samples {
-        for runner in &mut runners {
-            runner.sample(packets);
+        for (_, runner, nanos) in &mut runners {
+            nanos.push(runner.second());
         }
     }
     let mut figures = Figures::default();
-    for Runner { kind, side, traffic, taken, samples } in &mut runners {
-        check(*kind, load, side.as_mut(), traffic, taken).with_context(|| format!("{kind:?}"))?;
-        figures.insert(*kind, std::mem::take(samples));
+    for (kind, mut runner, nanos) in runners {
+        let Runner { side, traffic, taken } = &mut runner;
+        check(kind, load, side.as_mut(), traffic, taken).with_context(|| format!("{kind:?}"))?;
+        figures.insert(kind, nanos);
     }
     Ok(figures)
-}
-
-impl Runner {
-    fn sample(&mut self, packets: u64) {
-        let before = self.traffic.sent();
-        let mut nanos = 0;
-        while self.traffic.sent() - before < packets {
-            self.side.load(&self.traffic.next(CHUNK));
-            let started = thread_cpu();
-            self.side.drive();
-            nanos += thread_cpu() - started;
-            self.taken.merge(self.side.take());
-        }
-        self.samples.push(nanos as f64 / (self.traffic.sent() - before) as f64);
-    }
 }
 
 impl Figures {

@@ -79,15 +79,17 @@ impl Feedback {
     }
 }
 
-/// A request for one packet (RFC 4585, 6.2.1) in a compound of its own.
-pub(crate) fn nack(sender: u32, media: u32, sequence_number: u16) -> Vec<u8> {
+/// A request for packets (RFC 4585, 6.2.1) in a compound of its own.
+pub(crate) fn nack(sender: u32, media: u32, sequence_numbers: &[u16]) -> Vec<u8> {
     let mut packet = vec![0x80, 201, 0, 1];
     packet.extend_from_slice(&sender.to_be_bytes());
-    packet.extend_from_slice(&[0x81, 205, 0, 3]);
+    packet.extend_from_slice(&[0x81, 205, 0, 2 + sequence_numbers.len() as u8]);
     packet.extend_from_slice(&sender.to_be_bytes());
     packet.extend_from_slice(&media.to_be_bytes());
-    packet.extend_from_slice(&sequence_number.to_be_bytes());
-    packet.extend_from_slice(&[0, 0]);
+    for sequence_number in sequence_numbers {
+        packet.extend_from_slice(&sequence_number.to_be_bytes());
+        packet.extend_from_slice(&[0, 0]);
+    }
     packet
 }
 
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn feedback_is_counted_by_kind() {
         let mut found = Feedback::default();
-        assert!(found.add(&nack(1, 2, 65_535)));
+        assert!(found.add(&nack(1, 2, &[65_535])));
         assert_eq!(found.nacks, [(2, 65_535)]);
         // A run of 3 arrived, then a one-bit vector: arrived, missing, and 12 that the count of 5 leaves out.
         let mut arrivals = vec![0x8f, 205, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 9, 0, 5, 0, 0, 0, 0];

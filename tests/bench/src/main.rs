@@ -1,16 +1,18 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
-//! process and in turn; how the congestion control of both does (`cc`); what is repaired in time
-//! (`repair`); and what each plugin costs (`plugins`).
+//! process and in turn (`chain`); how the congestion control of both does (`cc`); what is repaired in time (`repair`);
+//! and of Sandbar alone what each plugin costs (`plugins`). Each checks what came out before it prints a figure.
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
 //! | | |
 //! | --- | --- |
 //! | chain, from the wire | transport-wide numbering, NACK responder, NACK generator, transport-wide feedback, receiver reports, sender reports, each with its defaults |
-//! | sessions | each with a remote and a local video stream bound: generic NACK, RTX, transport-wide sequence numbers |
-//! | packets | 1200 bytes on the wire; nothing is lost. They are made before the clock starts and freed after it has stopped. What is read is a datagram, and both sides parse it within the time; what is written has a header already |
+//! | sessions | each with a remote and a local video stream bound (`streams_64`: 64 of each): generic NACK, RTX, transport-wide sequence numbers. What else is negotiated is only of use to the whole set of plugins |
+//! | packets | 1200 bytes on the wire; nothing is lost, but for `loss`. They are made before the clock starts and freed after it has stopped. What is read is a datagram, and both sides parse it within the time; what is written has a header already |
 //! | payloads | read: each packet's own. Written: shared by reference, as packets to several subscribers share them |
-//! | time | virtual: 20 µs from packet to packet (2 µs with 10,000 sessions); bursts come when their last packet has |
+//! | time | virtual: 20 µs from packet to packet (2 µs with 10,000 sessions), of 100 sessions in `loss`, `rtcp` and `whole`; bursts come when their last packet has |
+//! | peers | silent, but: in `loss` one packet in 20 is lost, drawn from a seed; what was lost on the way here comes again after 200 ms, and what was lost on the way there is asked for within 100 ms. In `rtcp` each peer sends feedback about arrivals ten times a second, a report once, and asks for two packets. What comes so is parsed and answered within the time |
+//! | `whole` | 15 standard plugins in Sandbar's chain, all that have something to do with a stream of video, beside the native default chain of six |
 //! | timeouts | driven whenever the next deadline has come. The native chains' deadlines are kept in a heap |
 //! | output | all of it is taken after each burst, media and RTCP; RTCP as bytes, which the native chain's is made into within the time |
 //! | clock | processor time of the one thread that does all this |
@@ -21,9 +23,11 @@ mod check;
 mod feedback;
 mod measure;
 mod native;
+mod peer;
 mod plugins;
 mod repair;
 mod report;
+mod runner;
 mod sandbar;
 mod side;
 mod traffic;
@@ -33,6 +37,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
+
+use crate::report::{Document, Findings};
 
 #[derive(Parser)]
 #[command(
@@ -45,20 +51,21 @@ enum Command {
     /// Congestion control on paths with a bottleneck, in virtual time, against rtc-interceptor's
     Cc(CcArguments),
     /// What each standard plugin costs: its size, its memory, its time per packet
-    Plugins(PluginsArguments),
+    Plugins(Measured),
     /// Repair on paths that lose packets, in virtual time: what comes in time, and what that costs
     Repair(RepairArguments),
 }
 
 #[derive(clap::Args)]
-struct PluginsArguments {
-    /// Where to write the figures as JSON [default: target/bench/plugins.json, unless the run is quick]
+struct Measured {
+    /// Where to write the figures as JSON [default: a file of the benchmark's name in target/bench, unless the run is
+    /// quick]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Run everything once: checks the benchmark, measures nothing
+    /// Run everything once and briefly: checks the benchmark, measures nothing
     #[arg(long)]
     quick: bool,
-    /// How often each plugin is measured
+    /// How often each row is measured
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     samples: u16,
 }
@@ -118,16 +125,23 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Chain(arguments) => run_chain(arguments),
         Command::Cc(arguments) => run_cc(arguments),
-        Command::Plugins(arguments) => run_plugins(arguments),
+        Command::Plugins(arguments) => measured("plugins", arguments, |samples, _| plugins::run(samples)),
         Command::Repair(arguments) => run_repair(arguments),
     }
 }
 
-fn run_plugins(arguments: PluginsArguments) -> anyhow::Result<()> {
-    let PluginsArguments { json, quick, samples } = arguments;
-    let report = plugins::run(if quick { 1 } else { samples.into() })?;
-    std::io::stdout().write_all(report.table().as_bytes())?;
-    write_json(json.or_else(|| (!quick).then(|| PathBuf::from("target/bench/plugins.json"))), || report.to_json())
+/// Runs a benchmark with so many samples, and briefly or not, and tells what it has found.
+fn measured<F: Findings>(
+    benchmark: &str,
+    arguments: Measured,
+    run: impl FnOnce(usize, bool) -> anyhow::Result<F>,
+) -> anyhow::Result<()> {
+    let Measured { json, quick, samples } = arguments;
+    let findings = run(if quick { 1 } else { samples.into() }, quick)?;
+    std::io::stdout().write_all(findings.table().as_bytes())?;
+    let path = json.or_else(|| (!quick).then(|| PathBuf::from(format!("target/bench/{benchmark}.json"))));
+    let document = Document { benchmark, quick, machine: report::machine(), findings: &findings };
+    write_json(path, || serde_json::to_string_pretty(&document))
 }
 
 fn run_repair(arguments: RepairArguments) -> anyhow::Result<()> {

@@ -1,11 +1,19 @@
 //! Times, repeated.
 
+use anyhow::Context;
 use serde::Serialize;
 
 /// Nanoseconds of processor time that this thread has used: another program on the machine is not measured with it.
 pub(crate) fn thread_cpu() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// Bytes of physical memory that this process has.
+pub(crate) fn resident() -> anyhow::Result<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
+    let pages: usize = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).context("/proc/self/statm")?;
+    Ok(pages * rustix::param::page_size())
 }
 
 /// Repeated measurements of one thing.
@@ -28,6 +36,12 @@ impl Spread {
             _ => f64::midpoint(samples[middle - 1], samples[middle]),
         };
         Some(Self { median, min: samples[0], max: samples[samples.len() - 1] })
+    }
+
+    /// For a table: the median, and the least and the most.
+    pub(crate) fn cell(self, digits: usize) -> String {
+        let Self { median, min, max } = self;
+        format!("{median:.digits$} ({min:.digits$}-{max:.digits$})")
     }
 }
 

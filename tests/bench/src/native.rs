@@ -69,8 +69,10 @@ impl<I: Interceptor> Native<I> {
         let mut chains = Vec::new();
         for session in 0..load.sessions {
             let mut chain = chain();
-            chain.bind_remote_stream(&stream(Direction::Read, session));
-            chain.bind_local_stream(&stream(Direction::Write, session));
+            for number in load.streams_of(session) {
+                chain.bind_remote_stream(&stream(Direction::Read, number));
+                chain.bind_local_stream(&stream(Direction::Write, number));
+            }
             chains.push(chain);
         }
         let payload = |_| Bytes::from(vec![0x5a; PACKET - NUMBERED_HEADER]);
@@ -127,19 +129,20 @@ impl<I: Interceptor> Native<I> {
     }
 
     #[inline]
-    fn enter(&mut self, session: u32, packet: TaggedPacket) {
+    fn enter(&mut self, session: u32, direction: Direction, packet: TaggedPacket) {
         let chain = &mut self.chains[session as usize];
-        self.out.note(match self.direction {
+        self.out.note(match direction {
             Direction::Read => chain.handle_read(packet),
             Direction::Write => chain.handle_write(packet),
         });
     }
 }
 
-/// What enters a chain: a packet as the application has it, or the datagram that has to be parsed first.
+/// What enters a chain: a packet as the application has it, or a datagram that has to be parsed first.
 enum Entry {
     Packet(TaggedPacket),
-    Datagram(Bytes),
+    Rtp(Bytes),
+    Rtcp(Bytes),
 }
 
 impl Out {
@@ -168,8 +171,8 @@ impl Out {
     }
 }
 
-fn stream(direction: Direction, session: u32) -> StreamInfo {
-    let (own, retransmission) = ssrc(direction, session);
+fn stream(direction: Direction, number: u32) -> StreamInfo {
+    let (own, retransmission) = ssrc(direction, number);
     StreamInfo {
         ssrc: own,
         ssrc_rtx: Some(retransmission),
@@ -194,9 +197,11 @@ impl<I: Interceptor> Side for Native<I> {
         for burst in bursts {
             let now = self.instant(burst.at);
             let before = self.packets.len();
+            let rtcp = burst.rtcp.iter();
+            self.packets.extend(rtcp.map(|(session, bytes)| (*session, Entry::Rtcp(Bytes::copy_from_slice(bytes)))));
             for media in &burst.packets {
                 let entry = match self.direction {
-                    Direction::Read => Ok(Entry::Datagram(Bytes::from(media.datagram()))),
+                    Direction::Read => Ok(Entry::Rtp(Bytes::from(media.datagram()))),
                     // The application has made a header.
                     Direction::Write => {
                         let payload = self.payloads[self.next_payload].clone();
@@ -222,20 +227,28 @@ impl<I: Interceptor> Side for Native<I> {
             self.expire(now);
             let mut pending = None;
             for (session, entry) in loaded.by_ref().take(count) {
-                let packet = match entry {
-                    Entry::Packet(packet) => packet,
-                    Entry::Datagram(mut bytes) => match rtp::Packet::unmarshal(&mut bytes) {
-                        Ok(packet) => tagged(now, Packet::Rtp(packet)),
-                        Err(error) => {
-                            self.out.errors.push(error.to_string());
-                            continue;
-                        }
-                    },
+                let (direction, packet) = match entry {
+                    Entry::Packet(packet) => (Direction::Write, Ok(packet)),
+                    Entry::Rtp(mut bytes) => {
+                        let parsed = rtp::Packet::unmarshal(&mut bytes);
+                        (Direction::Read, parsed.map(|packet| tagged(now, Packet::Rtp(packet))))
+                    }
+                    Entry::Rtcp(mut bytes) => {
+                        let parsed = rtcp::packet::unmarshal(&mut bytes);
+                        (Direction::Read, parsed.map(|packets| tagged(now, Packet::Rtcp(packets))))
+                    }
+                };
+                let packet = match packet {
+                    Ok(packet) => packet,
+                    Err(error) => {
+                        self.out.errors.push(error.to_string());
+                        continue;
+                    }
                 };
                 if let Some(earlier) = pending.replace(session).filter(|earlier| *earlier != session) {
                     self.drain(earlier);
                 }
-                self.enter(session, packet);
+                self.enter(session, direction, packet);
             }
             if let Some(last) = pending {
                 self.drain(last);

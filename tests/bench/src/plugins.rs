@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use bytes::Bytes;
 use sandbar_host::{
     Chain, Datagram, End, Event, Instant, Isolation, Kind, MemberSpec, Packet, Plugin, RtcpFeedback,
@@ -16,7 +16,8 @@ use sandbar_host::{
 use sandbar_world::media::{Source, TRANSPORT_CC};
 use serde::Serialize;
 
-use crate::measure::{Spread, thread_cpu};
+use crate::measure::{Spread, resident, thread_cpu};
+use crate::report::Findings;
 use crate::sandbar::Plugins;
 
 /// Packets that come together.
@@ -178,13 +179,6 @@ fn memory(case: &Case, plugin: &Plugin) -> anyhow::Result<usize> {
     Ok(after.saturating_sub(before) / SESSIONS)
 }
 
-/// Bytes of physical memory that this process has.
-fn resident() -> anyhow::Result<usize> {
-    let pages = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
-    let pages: usize = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).context("/proc/self/statm")?;
-    Ok(pages * rustix::param::page_size())
-}
-
 /// Tries every standard plugin, `samples` times.
 pub(crate) fn run(samples: usize) -> anyhow::Result<Report> {
     let names: Vec<String> = sandbar_plugins::ALL.iter().map(|plugin| plugin.name.to_owned()).collect();
@@ -223,24 +217,15 @@ pub(crate) fn run(samples: usize) -> anyhow::Result<Report> {
     Ok(Report { rows: sandbar_plugins::ALL.iter().map(row).collect::<anyhow::Result<_>>()? })
 }
 
-impl Report {
-    pub(crate) fn to_json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self)
-    }
-
-    pub(crate) fn table(&self) -> String {
+impl Findings for Report {
+    fn table(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(
             out,
             "{:<23}{:>9}{:>9}{:>25}{:>25}",
             "", "size", "memory", "ns per packet read", "ns per packet written"
         );
-        let cost = |spread: Option<Spread>| {
-            spread.map_or_else(
-                || "-".to_owned(),
-                |Spread { median, min, max }| format!("{median:.0} ({min:.0} to {max:.0})"),
-            )
-        };
+        let cost = |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| spread.cell(0));
         for Row { plugin, size, memory, read_ns, write_ns } in &self.rows {
             let _ = writeln!(
                 out,

@@ -2,11 +2,27 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::chain::{Kind, Plan};
 use crate::measure::Spread;
 use crate::traffic::{Direction, PACKET};
+
+/// What a benchmark has found: with serde for programs, and for people.
+pub(crate) trait Findings: Serialize {
+    fn table(&self) -> String;
+}
+
+/// Findings as they are written to a file: with what was run, and where.
+#[derive(Serialize)]
+pub(crate) struct Document<'a, F> {
+    pub(crate) benchmark: &'a str,
+    pub(crate) quick: bool,
+    pub(crate) machine: String,
+    #[serde(flatten)]
+    pub(crate) findings: &'a F,
+}
 
 /// The samples of one row, in ns per packet, by side.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +84,8 @@ impl Report {
         self.rows.push((direction, key, figures));
     }
 
-    /// `{"read": {"1": {"sandbar_ns": .., "native_ns": .., "ratio": .., ..}, ..}, "write": ..}`, and what was measured where.
+    /// `{"read": {"1": {"sandbar_ns": .., "native_ns": .., "ratio": .., ..}, ..}, "write": ..}`, and what was measured
+    /// where.
     pub(crate) fn to_json(&self) -> Value {
         let mut document = Map::new();
         document.insert("benchmark".to_owned(), json!("chain"));
@@ -87,20 +104,17 @@ impl Report {
     /// For people.
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
-        let cell = |spread: Option<Spread>, digits: usize| match spread {
-            Some(Spread { median, min, max }) => format!("{median:.digits$} ({min:.digits$}-{max:.digits$})"),
-            None => "-".to_owned(),
-        };
+        let cell = |spread: Option<Spread>, digits| spread.map_or_else(|| "-".to_owned(), |spread| spread.cell(digits));
         let _ = writeln!(out, "ns per packet of {PACKET} bytes: median (least-most)    {}", machine());
         let _ = writeln!(
             out,
-            "{:<22}{:>22}{:>22}{:>20}{:>22}{:>18}",
+            "{:<30}{:>22}{:>22}{:>20}{:>22}{:>18}",
             "", "sandbar", "native", "ratio", "typed lane", "empty chain"
         );
         for (direction, key, figures) in &self.rows {
             let _ = writeln!(
                 out,
-                "{:<22}{:>22}{:>22}{:>20}{:>22}{:>18}",
+                "{:<30}{:>22}{:>22}{:>20}{:>22}{:>18}",
                 format!("{} {}", Self::key(*direction), label(key)),
                 cell(figures.spread(Kind::Sandbar), 0),
                 cell(figures.spread(Kind::Native), 0),
@@ -123,11 +137,16 @@ fn label(key: &str) -> String {
     match key.strip_prefix("sessions_") {
         Some(sessions) => format!("{sessions} sessions"),
         None if key == "1" => "one at a time".to_owned(),
+        None if key == "streams_64" => "64 streams in a session".to_owned(),
+        None if key == "loss" => "one in 20 lost".to_owned(),
+        None if key == "whole" => "whole set of plugins".to_owned(),
+        None if key == "rtcp" => "with RTCP from peers".to_owned(),
         None => format!("bursts of {key}"),
     }
 }
 
-fn machine() -> String {
+/// The processor, its cores and the system.
+pub(crate) fn machine() -> String {
     let file = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = file.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
     let cores = std::thread::available_parallelism().map_or(0, usize::from);

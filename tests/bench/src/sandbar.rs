@@ -3,8 +3,9 @@
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use sandbar_host::{
-    Chain, Clocks, Datagram, End, Engine, EngineConfig, Event, Grants, Instant, Kind, Lane, MemberSpec, Output, Packet,
-    Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard, ShardConfig, StreamInfo, TICK,
+    Chain, Clocks, Datagram, End, Engine, EngineConfig, Event, Grants, Instant, Isolation, Kind, Lane, Level,
+    MemberSpec, Output, Packet, Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard,
+    ShardConfig, StreamInfo, TICK,
 };
 use std::collections::HashMap;
 
@@ -12,12 +13,34 @@ use crate::measure::thread_cpu;
 use crate::side::{Side, Taken};
 use crate::traffic::{
     Burst, CLOCK_RATE, Direction, EXTENSION_ID, FEEDBACK, Load, NUMBERED_HEADER, PACKET, PAYLOAD_TYPE,
-    RTX_PAYLOAD_TYPE, TRANSPORT_CC, ssrc,
+    REPAIR_PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, TRANSPORT_CC, repair_ssrc, ssrc,
 };
 
 /// The default chain, from the wire.
 pub(crate) const DEFAULT_CHAIN: [&str; 6] =
     ["twcc-header-extension", "nack-responder", "nack-generator", "twcc-sender", "report-receiver", "report-sender"];
+
+/// The standard plugins that have a stream of video to do with and fit together, from the wire.
+pub(crate) const WHOLE_SET: [&str; 15] = [
+    "rtpfb",
+    "twcc-header-extension",
+    "pacer",
+    "gcc",
+    "nack-responder",
+    "flexfec-encoder",
+    "twcc-sender",
+    "rfc8888",
+    "stats",
+    "flexfec-decoder",
+    "nack-generator",
+    "report-receiver",
+    "report-sender",
+    "interval-pli",
+    "jitter-buffer",
+];
+
+/// The most bytes of a session's packets: room for what FlexFEC adds to the largest that it protects.
+const MTU: u16 = 1280;
 
 /// Payloads that written packets share, as packets to several subscribers do: histories hold them by reference.
 const PAYLOADS: usize = 1024;
@@ -63,6 +86,16 @@ impl Plugins {
         plugin.unwrap_or_else(|| panic!("{name} is not of the chain")).clone()
     }
 
+    /// The default chain's plugins.
+    pub(crate) fn of_default_chain() -> anyhow::Result<Self> {
+        Self::load(&DEFAULT_CHAIN.map(str::to_owned))
+    }
+
+    /// The chain in the batched lane.
+    pub(crate) fn chain(&self, isolation: Isolation) -> Chain {
+        Chain::new(self.batched.iter().map(|plugin| MemberSpec::new(plugin.clone()).isolated(isolation)))
+    }
+
     /// A side with the chain in the batched lane.
     pub(crate) fn batched(&self, load: Load) -> anyhow::Result<Sandbar> {
         Sandbar::new(&self.batched, load)
@@ -79,6 +112,15 @@ impl Plugins {
     }
 }
 
+/// What a plugin is told so that it does its work within this benchmark: rates are four times a stream's.
+fn config(plugin: &str) -> &'static str {
+    match plugin {
+        "pacer" => r#"{"bitrate": 20000000}"#,
+        "gcc" => r#"{"start_bitrate": 20000000}"#,
+        _ => "{}",
+    }
+}
+
 fn monotonic() -> u64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64
@@ -92,7 +134,8 @@ pub(crate) struct Sandbar {
     numbers: HashMap<SessionId, u32>,
     payloads: Vec<RtpPacket>,
     next_payload: usize,
-    bursts: Vec<(Instant, usize)>,
+    /// When each came, and how many datagrams and packets it has.
+    bursts: Vec<(Instant, usize, usize)>,
     datagrams: Vec<Datagram>,
     packets: Vec<(SessionId, Packet)>,
     out: Out,
@@ -113,22 +156,19 @@ impl Sandbar {
         let start = instant(0);
         let mut sessions = Vec::new();
         for number in 0..load.sessions {
-            let chain = Chain::new(plugins.iter().cloned().map(MemberSpec::new));
-            let spec =
-                SessionSpec { name: number.to_string(), seed: u64::from(number), chain, ..SessionSpec::default() };
-            let session = shard.open_session(start, spec)?;
-            shard.bind_remote_stream(start, session, stream(Direction::Read, number))?;
-            shard.bind_local_stream(start, session, stream(Direction::Write, number))?;
+            let member = |plugin: &Plugin| MemberSpec::new(plugin.clone()).with_config(config(plugin.name()));
+            let chain = Chain::new(plugins.iter().map(member));
+            let (name, seed) = (number.to_string(), u64::from(number));
+            let session =
+                shard.open_session(start, SessionSpec { name, seed, chain, mtu: MTU, ..SessionSpec::default() })?;
+            for number in load.streams_of(number) {
+                shard.bind_remote_stream(start, session, stream(Direction::Read, number))?;
+                shard.bind_local_stream(start, session, stream(Direction::Write, number))?;
+            }
             sessions.push(session);
         }
         let numbers = sessions.iter().copied().zip(0..).collect();
-        // Numbering will add its extension.
-        let template = |_| {
-            let mut bytes = vec![0x5a; PACKET - NUMBERED_HEADER + 12];
-            bytes[0] = 0x80;
-            RtpPacket::parse(Bytes::from(bytes))
-        };
-        let payloads = (0..PAYLOADS).map(template).collect::<Result<_, _>>()?;
+        let payloads = (0..PAYLOADS).map(|_| template()).collect::<anyhow::Result<_>>()?;
         Ok(Self {
             shard,
             direction: load.direction,
@@ -143,16 +183,31 @@ impl Sandbar {
             keep_media: false,
         })
     }
+
+    /// Nanoseconds that calls into the first session's plugins took so far, of all sessions that share them.
+    pub(crate) fn called(&self) -> u64 {
+        let report = self.sessions.first().and_then(|session| self.shard.session_report(*session));
+        report.map_or(0, |report| report.members.iter().map(|member| member.time_ns).sum())
+    }
 }
 
-fn instant(at: u64) -> Instant {
+/// A packet whose header is still to be set. Numbering will add its extension.
+pub(crate) fn template() -> anyhow::Result<RtpPacket> {
+    let mut bytes = vec![0x5a; PACKET - NUMBERED_HEADER + 12];
+    bytes[0] = 0x80;
+    Ok(RtpPacket::parse(Bytes::from(bytes))?)
+}
+
+/// Nanoseconds after a benchmark's start, as its shards are told them.
+pub(crate) fn instant(at: u64) -> Instant {
     Instant::from_nanos(START + at)
 }
 
-fn stream(direction: Direction, session: u32) -> StreamInfo {
-    let (own, retransmission) = ssrc(direction, session);
+/// A stream in one direction.
+pub(crate) fn stream(direction: Direction, number: u32) -> StreamInfo {
+    let (own, retransmission) = ssrc(direction, number);
     StreamInfo {
-        id: format!("video {session}"),
+        id: format!("video {number}"),
         ssrc: own,
         ssrc_retransmission: Some(retransmission),
         payload_type: PAYLOAD_TYPE,
@@ -160,6 +215,8 @@ fn stream(direction: Direction, session: u32) -> StreamInfo {
         rtp_header_extensions: vec![RtpHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: EXTENSION_ID }],
         mime_type: "video/VP8".to_owned(),
         clock_rate: CLOCK_RATE,
+        ssrc_forward_error_correction: Some(repair_ssrc(direction, number)),
+        payload_type_forward_error_correction: Some(REPAIR_PAYLOAD_TYPE),
         rtcp_feedback: FEEDBACK
             .map(|(kind, parameter)| RtcpFeedback { kind: kind.to_owned(), parameter: parameter.to_owned() })
             .to_vec(),
@@ -179,7 +236,10 @@ impl Out {
             }
         }
         while let Some(event) = shard.poll_event() {
-            self.events.push(event);
+            // What plugins tell the application is part of their work.
+            if !matches!(event, Event::Published { .. } | Event::Log { level: Level::Info | Level::Debug, .. }) {
+                self.events.push(event);
+            }
         }
     }
 }
@@ -187,7 +247,12 @@ impl Out {
 impl Side for Sandbar {
     fn load(&mut self, bursts: &[Burst]) {
         for burst in bursts {
-            self.bursts.push((instant(burst.at), burst.packets.len()));
+            let before = (self.datagrams.len(), self.packets.len());
+            for (session, compound) in &burst.rtcp {
+                let session = self.sessions[*session as usize];
+                let bytes = Bytes::copy_from_slice(compound);
+                self.datagrams.push(Datagram { session, kind: Kind::Rtcp, bytes });
+            }
             for media in &burst.packets {
                 let session = self.sessions[media.session as usize];
                 match self.direction {
@@ -204,20 +269,24 @@ impl Side for Sandbar {
                     }
                 }
             }
+            let (datagrams, packets) = (self.datagrams.len() - before.0, self.packets.len() - before.1);
+            self.bursts.push((instant(burst.at), datagrams, packets));
         }
     }
 
     fn drive(&mut self) {
-        let Self { shard, direction, bursts, datagrams, packets, out, .. } = self;
+        let Self { shard, bursts, datagrams, packets, out, .. } = self;
         let (mut datagrams, mut packets) = (datagrams.drain(..), packets.drain(..));
-        for (now, count) in bursts.drain(..) {
+        for (now, read, written) in bursts.drain(..) {
             if shard.poll_timeout().is_some_and(|at| at <= now) {
                 shard.handle_timeout(now);
                 out.drain(shard);
             }
-            match direction {
-                Direction::Read => shard.read(now, datagrams.by_ref().take(count)),
-                Direction::Write => shard.write(now, packets.by_ref().take(count)),
+            if read > 0 {
+                shard.read(now, datagrams.by_ref().take(read));
+            }
+            if written > 0 {
+                shard.write(now, packets.by_ref().take(written));
             }
             out.drain(shard);
         }

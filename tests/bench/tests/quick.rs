@@ -2,21 +2,28 @@
 
 use std::process::Command;
 
+/// The table of a brief run.
+fn quick(benchmark: &str) -> String {
+    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args([benchmark, "--quick"]).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
 #[test]
 fn every_row_runs_and_its_checks_pass() {
-    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["chain", "--quick"]).output().unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let table = String::from_utf8_lossy(&run.stdout);
-    for row in ["read", "write"] {
-        assert!(table.contains(row), "no {row} in\n{table}");
+    let table = quick("chain");
+    for row in
+        ["one at a time", "64 streams in a session", "one in 20 lost", "with RTCP from peers", "whole set of plugins"]
+    {
+        for direction in ["read", "write"] {
+            assert!(table.contains(&format!("{direction} {row}")), "no {direction} {row} in\n{table}");
+        }
     }
 }
 
 #[test]
 fn every_plugin_is_tried_on_what_it_binds() {
-    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["plugins", "--quick"]).output().unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let table = String::from_utf8_lossy(&run.stdout);
+    let table = quick("plugins");
     assert_eq!(table.lines().count(), 1 + 21, "{table}");
     // Only the noop and those who wait for RTCP have nothing to do with packets.
     let idle: Vec<_> = table.lines().filter(|line| line.matches(" -").count() == 2).collect();
@@ -28,18 +35,14 @@ fn every_plugin_is_tried_on_what_it_binds() {
 
 #[test]
 fn repair_is_tried_over_every_path() {
-    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["repair", "--quick"]).output().unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let table = String::from_utf8_lossy(&run.stdout);
+    let table = quick("repair");
     assert!(table.lines().any(|line| line.contains("FlexFEC, NACK and RTX")), "{table}");
     assert_eq!(table.lines().count(), 9, "{table}");
 }
 
 #[test]
 fn congestion_control_runs_on_both_sides() {
-    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args(["cc", "--quick"]).output().unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    let table = String::from_utf8_lossy(&run.stdout);
+    let table = quick("cc");
     for side in ["sandbar", "rtc-interceptor"] {
         assert!(table.lines().any(|line| line.contains(side) && line.contains(" ms")), "no {side} in\n{table}");
     }
