@@ -1,6 +1,7 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
 //! process and in turn (`chain`); how the congestion control of both does (`cc`); what is repaired in time (`repair`);
-//! and of Sandbar alone what each plugin costs (`plugins`). Each checks what came out before it prints a figure.
+//! and of Sandbar alone what each plugin costs (`plugins`), and what sessions cost (`sessions`). Each checks what came
+//! out before it prints a figure.
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -21,6 +22,7 @@ mod cc;
 mod chain;
 mod check;
 mod feedback;
+mod live;
 mod measure;
 mod native;
 mod peer;
@@ -29,6 +31,7 @@ mod repair;
 mod report;
 mod runner;
 mod sandbar;
+mod sessions;
 mod side;
 mod traffic;
 
@@ -54,6 +57,8 @@ enum Command {
     Plugins(Measured),
     /// Repair on paths that lose packets, in virtual time: what comes in time, and what that costs
     Repair(RepairArguments),
+    /// What sessions cost beside their packets: time to set up and to tear down, and memory
+    Sessions(SessionsArguments),
 }
 
 #[derive(clap::Args)]
@@ -68,6 +73,15 @@ struct Measured {
     /// How often each row is measured
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     samples: u16,
+}
+
+#[derive(clap::Args)]
+struct SessionsArguments {
+    #[command(flatten)]
+    measured: Measured,
+    /// Measure the memory of such sessions alone: what the benchmark starts itself for
+    #[arg(long, hide = true, value_name = "ISOLATION/SESSIONS")]
+    memory: Option<sessions::Crowd>,
 }
 
 #[derive(clap::Args)]
@@ -127,6 +141,7 @@ fn main() -> anyhow::Result<()> {
         Command::Cc(arguments) => run_cc(arguments),
         Command::Plugins(arguments) => measured("plugins", arguments, |samples, _| plugins::run(samples)),
         Command::Repair(arguments) => run_repair(arguments),
+        Command::Sessions(arguments) => run_sessions(arguments),
     }
 }
 
@@ -142,6 +157,13 @@ fn measured<F: Findings>(
     let path = json.or_else(|| (!quick).then(|| PathBuf::from(format!("target/bench/{benchmark}.json"))));
     let document = Document { benchmark, quick, machine: report::machine(), findings: &findings };
     write_json(path, || serde_json::to_string_pretty(&document))
+}
+
+fn run_sessions(SessionsArguments { measured: arguments, memory }: SessionsArguments) -> anyhow::Result<()> {
+    match memory {
+        Some(crowd) => Ok(serde_json::to_writer(std::io::stdout(), &sessions::memory(crowd)?)?),
+        None => measured("sessions", arguments, sessions::run),
+    }
 }
 
 fn run_repair(arguments: RepairArguments) -> anyhow::Result<()> {

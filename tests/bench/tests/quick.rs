@@ -47,3 +47,11 @@ fn congestion_control_runs_on_both_sides() {
         assert!(table.lines().any(|line| line.contains(side) && line.contains(" ms")), "no {side} in\n{table}");
     }
 }
+
+#[test]
+fn sessions_come_and_go_in_both_isolations() {
+    let table = quick("sessions");
+    for row in ["tenant", "session", "32 tenant", "32 session"] {
+        assert!(table.lines().any(|line| line.starts_with(&format!("{row} "))), "no {row} in\n{table}");
+    }
+}
