@@ -1,7 +1,7 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
 //! process and in turn (`chain`); how the congestion control of both does (`cc`); what is repaired in time (`repair`);
-//! and of Sandbar alone what each plugin costs (`plugins`), and what sessions cost (`sessions`). Each checks what came
-//! out before it prints a figure.
+//! and of Sandbar alone what each plugin costs (`plugins`), what sessions cost (`sessions`), and how long they pause
+//! when a plugin is replaced (`swap`). Each checks what came out before it prints a figure.
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -33,6 +33,7 @@ mod runner;
 mod sandbar;
 mod sessions;
 mod side;
+mod swap;
 mod traffic;
 
 use std::io::Write;
@@ -59,6 +60,8 @@ enum Command {
     Repair(RepairArguments),
     /// What sessions cost beside their packets: time to set up and to tear down, and memory
     Sessions(SessionsArguments),
+    /// A plugin replaced in a thousand live sessions under traffic: how long each pauses
+    Swap(Measured),
 }
 
 #[derive(clap::Args)]
@@ -142,6 +145,7 @@ fn main() -> anyhow::Result<()> {
         Command::Plugins(arguments) => measured("plugins", arguments, |samples, _| plugins::run(samples)),
         Command::Repair(arguments) => run_repair(arguments),
         Command::Sessions(arguments) => run_sessions(arguments),
+        Command::Swap(arguments) => measured("swap", arguments, swap::run),
     }
 }
 

@@ -55,3 +55,9 @@ fn sessions_come_and_go_in_both_isolations() {
         assert!(table.lines().any(|line| line.starts_with(&format!("{row} "))), "no {row} in\n{table}");
     }
 }
+
+#[test]
+fn plugins_are_replaced_under_traffic() {
+    let table = quick("swap");
+    assert_eq!(table.lines().count(), 1 + 2 * 3, "{table}");
+}
