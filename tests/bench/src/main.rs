@@ -1,7 +1,8 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
 //! process and in turn (`chain`); how the congestion control of both does (`cc`); what is repaired in time (`repair`);
-//! and of Sandbar alone what each plugin costs (`plugins`), what sessions cost (`sessions`), and how long they pause
-//! when a plugin is replaced (`swap`). Each checks what came out before it prints a figure.
+//! and of Sandbar alone what each plugin costs (`plugins`), what sessions cost (`sessions`), how long they pause when a
+//! plugin is replaced (`swap`), and what forwarding costs (`fanout`). Each checks what came out before it prints a
+//! figure.
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -21,6 +22,7 @@
 mod cc;
 mod chain;
 mod check;
+mod fanout;
 mod feedback;
 mod live;
 mod measure;
@@ -62,6 +64,8 @@ enum Command {
     Sessions(SessionsArguments),
     /// A plugin replaced in a thousand live sessions under traffic: how long each pauses
     Swap(Measured),
+    /// One publisher to 500 subscribers: what a forwarded packet costs, and what is copied for it
+    Fanout(Measured),
 }
 
 #[derive(clap::Args)]
@@ -146,6 +150,7 @@ fn main() -> anyhow::Result<()> {
         Command::Repair(arguments) => run_repair(arguments),
         Command::Sessions(arguments) => run_sessions(arguments),
         Command::Swap(arguments) => measured("swap", arguments, swap::run),
+        Command::Fanout(arguments) => measured("fanout", arguments, fanout::run),
     }
 }
 

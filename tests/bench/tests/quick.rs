@@ -61,3 +61,13 @@ fn plugins_are_replaced_under_traffic() {
     let table = quick("swap");
     assert_eq!(table.lines().count(), 1 + 2 * 3, "{table}");
 }
+
+#[test]
+fn payloads_are_forwarded_where_they_are() {
+    let table = quick("fanout");
+    assert_eq!(
+        table.lines().filter(|line| line.starts_with("bursts of") && line.ends_with(" 0")).count(),
+        3,
+        "{table}"
+    );
+}
