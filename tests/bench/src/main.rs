@@ -1,8 +1,8 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
 //! process and in turn (`chain`); how the congestion control of both does (`cc`); what is repaired in time (`repair`);
 //! and of Sandbar alone what each plugin costs (`plugins`), what sessions cost (`sessions`), how long they pause when a
-//! plugin is replaced (`swap`), and what forwarding costs (`fanout`). Each checks what came out before it prints a
-//! figure.
+//! plugin is replaced (`swap`), what forwarding costs (`fanout`), and what further workers bring (`cores`). Each checks
+//! what came out before it prints a figure.
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -22,6 +22,7 @@
 mod cc;
 mod chain;
 mod check;
+mod cores;
 mod fanout;
 mod feedback;
 mod live;
@@ -66,6 +67,8 @@ enum Command {
     Swap(Measured),
     /// One publisher to 500 subscribers: what a forwarded packet costs, and what is copied for it
     Fanout(Measured),
+    /// Throughput by the number of worker threads
+    Cores(Measured),
 }
 
 #[derive(clap::Args)]
@@ -151,6 +154,7 @@ fn main() -> anyhow::Result<()> {
         Command::Sessions(arguments) => run_sessions(arguments),
         Command::Swap(arguments) => measured("swap", arguments, swap::run),
         Command::Fanout(arguments) => measured("fanout", arguments, fanout::run),
+        Command::Cores(arguments) => measured("cores", arguments, cores::run),
     }
 }
 

@@ -71,3 +71,9 @@ fn payloads_are_forwarded_where_they_are() {
         "{table}"
     );
 }
+
+#[test]
+fn workers_run_side_by_side() {
+    let table = quick("cores");
+    assert!(table.lines().any(|line| line.starts_with("1 ")), "{table}");
+}
