@@ -1,8 +1,8 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
 //! process and in turn (`chain`); how the congestion control of both does (`cc`); what is repaired in time (`repair`);
 //! and of Sandbar alone what each plugin costs (`plugins`), what sessions cost (`sessions`), how long they pause when a
-//! plugin is replaced (`swap`), what forwarding costs (`fanout`), and what further workers bring (`cores`). Each checks
-//! what came out before it prints a figure.
+//! plugin is replaced (`swap`), what forwarding costs (`fanout`), what further workers bring (`cores`), and what is the
+//! host's part of a packet's time (`overhead`). Each checks what came out before it prints a figure.
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -28,6 +28,7 @@ mod feedback;
 mod live;
 mod measure;
 mod native;
+mod overhead;
 mod peer;
 mod plugins;
 mod repair;
@@ -69,6 +70,8 @@ enum Command {
     Fanout(Measured),
     /// Throughput by the number of worker threads
     Cores(Measured),
+    /// What the host adds to its calls into plugins
+    Overhead(Measured),
 }
 
 #[derive(clap::Args)]
@@ -155,6 +158,7 @@ fn main() -> anyhow::Result<()> {
         Command::Swap(arguments) => measured("swap", arguments, swap::run),
         Command::Fanout(arguments) => measured("fanout", arguments, fanout::run),
         Command::Cores(arguments) => measured("cores", arguments, cores::run),
+        Command::Overhead(arguments) => measured("overhead", arguments, overhead::run),
     }
 }
 

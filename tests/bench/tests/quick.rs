@@ -77,3 +77,11 @@ fn workers_run_side_by_side() {
     let table = quick("cores");
     assert!(table.lines().any(|line| line.starts_with("1 ")), "{table}");
 }
+
+#[test]
+fn calls_are_told_from_what_is_around_them() {
+    let table = quick("overhead");
+    for direction in ["read", "write"] {
+        assert!(table.lines().any(|line| line.starts_with(direction)), "no {direction} in\n{table}");
+    }
+}
