@@ -13,8 +13,9 @@ mod state;
 
 use std::hint::black_box;
 
-use sandbar_sdk::{Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export};
-use smallvec::SmallVec;
+use sandbar_sdk::{
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, StreamMap, export,
+};
 
 use crate::log::{Arrival, Log, Missing, Sample};
 use crate::options::{OPTIONS, Options};
@@ -25,8 +26,7 @@ use crate::state::{State, StreamState};
 #[derive(Debug)]
 pub struct NackGenerator {
     options: Options,
-    /// Nearly always one, which is then found with the interceptor itself.
-    streams: SmallVec<[Stream; 1]>,
+    streams: StreamMap<Stream>,
     round_trip: RoundTrip,
     /// When the timer is due.
     wake: Option<Instant>,
@@ -38,7 +38,6 @@ pub struct NackGenerator {
 
 #[derive(Debug)]
 struct Stream {
-    id: StreamId,
     ssrc: u32,
     log: Log,
     sample: Sample,
@@ -50,7 +49,7 @@ impl Interceptor for NackGenerator {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
         let round_trip = RoundTrip::default();
-        Ok(Self { options, streams: SmallVec::new(), round_trip, wake: None, resumed: Vec::new(), recovered: 0 })
+        Ok(Self { options, streams: StreamMap::new(), round_trip, wake: None, resumed: Vec::new(), recovered: 0 })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -63,7 +62,7 @@ impl Interceptor for NackGenerator {
 
     fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
         let mut state = State::new(self.round_trip);
-        state.streams.extend(self.streams.iter().map(|stream| StreamState::new(stream.ssrc, &stream.log)));
+        state.streams.extend(self.streams.values().map(|stream| StreamState::new(stream.ssrc, &stream.log)));
         state.to_json()
     }
 
@@ -82,22 +81,22 @@ impl Interceptor for NackGenerator {
         if let Some(due) = log.next_due() {
             self.wake_by(cx, due);
         }
-        self.streams.push(Stream { id: stream, ssrc: info.ssrc, log, sample: sample(info) });
+        self.streams.insert(stream, Stream { ssrc: info.ssrc, log, sample: sample(info) });
         Ok(Binding::observe_headers())
     }
 
     fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {
-        self.streams.retain(|bound| bound.id != stream);
+        self.streams.remove(stream);
     }
 
     fn prefetch(&self, stream: StreamId) {
-        let bound = self.streams.iter().find(|bound| bound.id == stream);
+        let bound = self.streams.get(stream);
         black_box(bound.map(|bound| bound.log.newest()));
     }
 
     #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) else {
+        let Some(stream) = self.streams.get_mut(packet.stream()) else {
             return Outcome::Forward;
         };
         let header = packet.header();
@@ -124,7 +123,7 @@ impl Interceptor for NackGenerator {
         let spacing = self.round_trip.spacing(self.options.interval());
         let (mut next, mut requested, mut abandoned) = (None::<Instant>, 0, 0);
         let (mut packets, mut numbers) = (Vec::new(), Vec::new());
-        for stream in &mut self.streams {
+        for stream in self.streams.values_mut() {
             let round = stream.log.due(now, spacing, &mut numbers);
             nack::write(sender, stream.ssrc, &numbers, room, &mut packets);
             requested += numbers.len() as u64;

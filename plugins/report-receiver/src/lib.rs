@@ -14,9 +14,8 @@ use std::hint::black_box;
 
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
-    export,
+    StreamMap, export,
 };
-use smallvec::SmallVec;
 
 use crate::options::{OPTIONS, Options};
 use crate::source::Source;
@@ -26,8 +25,7 @@ use crate::state::SourceState;
 #[derive(Debug)]
 pub struct ReportReceiver {
     options: Options,
-    /// Nearly always one, which is then found with the interceptor itself.
-    streams: SmallVec<[Stream; 1]>,
+    streams: StreamMap<Stream>,
     /// When the next report is due.
     due: Option<Instant>,
     /// Sources of a predecessor, until their streams are bound.
@@ -36,7 +34,6 @@ pub struct ReportReceiver {
 
 #[derive(Debug)]
 struct Stream {
-    id: StreamId,
     ssrc: u32,
     source: Source,
 }
@@ -45,7 +42,7 @@ export!(ReportReceiver, place = Reports, wants = [emit_rtcp], options = OPTIONS)
 
 impl Interceptor for ReportReceiver {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: SmallVec::new(), due: None, resumed: Vec::new() })
+        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), due: None, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -53,7 +50,7 @@ impl Interceptor for ReportReceiver {
     }
 
     fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
-        let sources = self.streams.iter().map(|stream| SourceState::new(stream.ssrc, &stream.source));
+        let sources = self.streams.values().map(|stream| SourceState::new(stream.ssrc, &stream.source));
         state::to_json(&sources.collect::<Vec<_>>())
     }
 
@@ -73,12 +70,12 @@ impl Interceptor for ReportReceiver {
         if source.heard {
             self.begin(cx);
         }
-        self.streams.push(Stream { id: stream, ssrc: info.ssrc, source });
+        self.streams.insert(stream, Stream { ssrc: info.ssrc, source });
         Ok(Binding::observe_headers())
     }
 
     fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {
-        self.streams.retain(|bound| bound.id != stream);
+        self.streams.remove(stream);
         if self.streams.is_empty() {
             self.due = None;
             cx.wake_at(None);
@@ -86,13 +83,13 @@ impl Interceptor for ReportReceiver {
     }
 
     fn prefetch(&self, stream: StreamId) {
-        let bound = self.streams.iter().find(|bound| bound.id == stream);
+        let bound = self.streams.get(stream);
         black_box(bound.map(|bound| bound.source.heard));
     }
 
     #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) else {
+        let Some(stream) = self.streams.get_mut(packet.stream()) else {
             return Outcome::Forward;
         };
         let header = packet.header();
@@ -109,7 +106,7 @@ impl Interceptor for ReportReceiver {
 
     fn read_rtcp(&mut self, _: &mut Context, packet: &mut RtcpPacket<'_>) -> Outcome {
         for info in packet.parts().filter_map(|part| part.sender_info()) {
-            if let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == info.ssrc) {
+            if let Some(stream) = self.streams.values_mut().find(|stream| stream.ssrc == info.ssrc) {
                 stream.source.sender_report(info.ntp_middle(), packet.time());
             }
         }
@@ -118,7 +115,7 @@ impl Interceptor for ReportReceiver {
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
         let now = cx.now();
-        let blocks = self.streams.iter_mut().filter_map(|stream| stream.source.block(stream.ssrc, now));
+        let blocks = self.streams.values_mut().filter_map(|stream| stream.source.block(stream.ssrc, now));
         let blocks: Vec<_> = blocks.collect();
         let reports = wire::receiver_reports(cx.session().rtcp_ssrc, &blocks, cx.session().report_room());
         if cx.emit_rtcp(&reports).is_err() {

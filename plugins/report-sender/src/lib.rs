@@ -12,9 +12,8 @@ mod wire;
 use std::hint::black_box;
 
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export, warn,
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, StreamMap, export, warn,
 };
-use smallvec::SmallVec;
 
 use crate::options::{OPTIONS, Options};
 use crate::source::Source;
@@ -24,8 +23,7 @@ use crate::state::SourceState;
 #[derive(Debug)]
 pub struct ReportSender {
     options: Options,
-    /// Nearly always one, which is then found with the interceptor itself.
-    streams: SmallVec<[Stream; 1]>,
+    streams: StreamMap<Stream>,
     /// When the next reports are due.
     due: Option<Instant>,
     /// Streams of a predecessor, until they are bound.
@@ -34,7 +32,6 @@ pub struct ReportSender {
 
 #[derive(Debug)]
 struct Stream {
-    id: StreamId,
     ssrc: u32,
     clock_rate: u32,
     source: Source,
@@ -44,7 +41,7 @@ export!(ReportSender, place = Reports, wants = [emit_rtcp, wall_clock], options 
 
 impl Interceptor for ReportSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: SmallVec::new(), due: None, resumed: Vec::new() })
+        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), due: None, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -52,7 +49,7 @@ impl Interceptor for ReportSender {
     }
 
     fn save(&mut self, _: &mut Context) -> Option<Vec<u8>> {
-        let sources = self.streams.iter().map(|stream| SourceState::new(stream.ssrc, &stream.source));
+        let sources = self.streams.values().map(|stream| SourceState::new(stream.ssrc, &stream.source));
         state::to_json(&sources.collect::<Vec<_>>())
     }
 
@@ -66,22 +63,22 @@ impl Interceptor for ReportSender {
         if source.sampled.is_some() {
             self.begin(cx);
         }
-        self.streams.push(Stream { id: stream, ssrc: info.ssrc, clock_rate: info.clock_rate, source });
+        self.streams.insert(stream, Stream { ssrc: info.ssrc, clock_rate: info.clock_rate, source });
         Ok(Binding::observe_headers())
     }
 
     fn unbind_local_stream(&mut self, _: &mut Context, stream: StreamId) {
-        self.streams.retain(|bound| bound.id != stream);
+        self.streams.remove(stream);
     }
 
     fn prefetch(&self, stream: StreamId) {
-        let bound = self.streams.iter().find(|bound| bound.id == stream);
+        let bound = self.streams.get(stream);
         black_box(bound.map(|bound| bound.source.packets));
     }
 
     #[inline(always)]
     fn write_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == packet.stream()) else {
+        let Some(stream) = self.streams.get_mut(packet.stream()) else {
             return Outcome::Forward;
         };
         let header = packet.header();
@@ -104,7 +101,7 @@ impl Interceptor for ReportSender {
         let now = cx.now();
         let ntp = cx.ntp(now);
         let mut reports = Vec::new();
-        for stream in &mut self.streams {
+        for stream in self.streams.values_mut() {
             if let Some(report) = stream.source.report(now, stream.clock_rate) {
                 wire::write(stream.ssrc, ntp, &report, &mut reports);
             }

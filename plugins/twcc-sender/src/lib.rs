@@ -15,9 +15,8 @@ use std::hint::black_box;
 
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, SessionInfo, StreamId,
-    StreamInfo, export,
+    StreamInfo, StreamMap, export,
 };
-use smallvec::SmallVec;
 
 use crate::arrivals::Arrivals;
 use crate::feedback::Feedback;
@@ -35,7 +34,7 @@ const LEAST: usize = 64;
 pub struct TwccSender {
     options: Options,
     /// Streams with the extension, and its id in them.
-    streams: SmallVec<[(StreamId, u8); 1]>,
+    streams: StreamMap<u8>,
     arrivals: Arrivals,
     /// SSRC of the latest packet: the feedback is about all, and names one.
     media: u32,
@@ -50,7 +49,7 @@ export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], options = OPTI
 impl Interceptor for TwccSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
-        Ok(Self { options, streams: SmallVec::new(), arrivals: Arrivals::default(), media: 0, count: 0, due: None })
+        Ok(Self { options, streams: StreamMap::new(), arrivals: Arrivals::default(), media: 0, count: 0, due: None })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -70,7 +69,7 @@ impl Interceptor for TwccSender {
         info: &StreamInfo,
     ) -> Result<Binding, Refusal> {
         let Some(id) = info.extension_id(URI).filter(|id| *id != 0) else { return Ok(Binding::PASS) };
-        self.streams.push((stream, id));
+        self.streams.insert(stream, id);
         if self.arrivals.pending() {
             self.begin(cx);
         }
@@ -79,11 +78,11 @@ impl Interceptor for TwccSender {
     }
 
     fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {
-        self.streams.retain(|(bound, _)| *bound != stream);
+        self.streams.remove(stream);
     }
 
     fn prefetch(&self, stream: StreamId) {
-        let bound = self.streams.iter().find(|(bound, _)| *bound == stream);
+        let bound = self.streams.get(stream);
         let received = self.arrivals.received();
         // The next one goes to the end, and the first says which are too old.
         black_box((bound, received.front().copied(), received.back().copied()));
@@ -91,7 +90,7 @@ impl Interceptor for TwccSender {
 
     #[inline(always)]
     fn read_rtp(&mut self, cx: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
-        let Some((_, id)) = self.streams.iter().find(|(bound, _)| *bound == packet.stream()) else {
+        let Some(id) = self.streams.get(packet.stream()) else {
             return Outcome::Forward;
         };
         let header = packet.header();

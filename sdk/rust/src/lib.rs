@@ -29,6 +29,7 @@ pub mod reception;
 mod report;
 mod short;
 mod stream;
+mod stream_map;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub use packet::RtcpError;
 pub use packet::{Outcome, RtcpPacket, RtcpPart, RtcpParts, RtpPacket};
 pub use report::{ReportBlock, SenderInfo};
 pub use stream::{RtcpFeedback, RtpHeaderExtension, SessionId, SessionInfo, StreamId, StreamInfo};
+pub use stream_map::StreamMap;
 pub use time::Instant;
 
 /// What most plugins use.

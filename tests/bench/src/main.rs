@@ -1,8 +1,9 @@
 //! What interceptor chains cost per packet: as components under Sandbar, and natively in `rtc-interceptor` 0.21, in one
 //! process and in turn (`chain`); how the congestion control of both does (`cc`); what is repaired in time (`repair`);
 //! and of Sandbar alone what each plugin costs (`plugins`), what sessions cost (`sessions`), how long they pause when a
-//! plugin is replaced (`swap`), what forwarding costs (`fanout`), what further workers bring (`cores`), and what is the
-//! host's part of a packet's time (`overhead`). Each checks what came out before it prints a figure.
+//! plugin is replaced (`swap`), what forwarding costs (`fanout`), what further workers bring (`cores`), what is the
+//! host's part of a packet's time (`overhead`), what the relay carries over sockets (`relay`), and how soon after its start
+//! (`start`). Each checks what came out before it prints a figure.
 //!
 //! Of `chain`: both sides do the same work, and it is checked before a time is printed:
 //!
@@ -31,12 +32,14 @@ mod native;
 mod overhead;
 mod peer;
 mod plugins;
+mod relay;
 mod repair;
 mod report;
 mod runner;
 mod sandbar;
 mod sessions;
 mod side;
+mod start;
 mod swap;
 mod traffic;
 
@@ -72,6 +75,10 @@ enum Command {
     Cores(Measured),
     /// What the host adds to its calls into plugins
     Overhead(Measured),
+    /// The relay over loopback sockets, against a forwarder with the same sockets and nothing else
+    Relay(Measured),
+    /// From a relay's start to the first packet, with all standard plugins
+    Start(Measured),
 }
 
 #[derive(clap::Args)]
@@ -159,6 +166,8 @@ fn main() -> anyhow::Result<()> {
         Command::Fanout(arguments) => measured("fanout", arguments, fanout::run),
         Command::Cores(arguments) => measured("cores", arguments, cores::run),
         Command::Overhead(arguments) => measured("overhead", arguments, overhead::run),
+        Command::Relay(arguments) => measured("relay", arguments, relay::run),
+        Command::Start(arguments) => measured("start", arguments, start::run),
     }
 }
 

@@ -4,7 +4,10 @@ use std::process::Command;
 
 /// The table of a brief run.
 fn quick(benchmark: &str) -> String {
-    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench")).args([benchmark, "--quick"]).output().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_sandbar-bench"))
+        .args([benchmark, "--quick"])
+        .output()
+        .expect("the benchmark runs");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     String::from_utf8_lossy(&run.stdout).into_owned()
 }
@@ -84,4 +87,18 @@ fn calls_are_told_from_what_is_around_them() {
     for direction in ["read", "write"] {
         assert!(table.lines().any(|line| line.starts_with(direction)), "no {direction} in\n{table}");
     }
+}
+
+#[test]
+fn every_packet_comes_through_the_relay_and_through_nothing_but_its_sockets() {
+    let table = quick("relay");
+    for way in ["bare", "empty", "default"] {
+        assert!(table.lines().any(|line| line.starts_with(way)), "no {way} in\n{table}");
+    }
+}
+
+#[test]
+fn the_relay_starts_twice() {
+    let table = quick("start");
+    assert!(table.contains("with 7 plugins") && table.contains("from the cache"), "{table}");
 }

@@ -18,6 +18,8 @@
 //! Media runs on plain threads: a worker waits for its sockets and for its shard's next deadline and needs nothing
 //! that an async runtime would add. Control goes through [`RelayHandle`], from any thread.
 
+#[doc(hidden)]
+pub mod bare;
 mod build;
 mod cache_key;
 pub(crate) mod catalog;
