@@ -6,6 +6,7 @@ use std::time::Duration;
 use sandbar::config::{Config, Member, PluginEntry, PluginSource, Tenant};
 use sandbar::relay::{RelayEvent, ReloadError};
 use sandbar_host::{Grants, SecretKey};
+use serde_json::json;
 
 use crate::support::*;
 
@@ -138,22 +139,28 @@ fn a_quarantine_says_why_and_a_reload_lifts_it() {
     let looper = PluginSource::Bytes(bytes::Bytes::from_static(sandbar_tests::guests::ENDLESS_LOOP));
     config.plugins.insert("looper".into(), PluginEntry { source: looper, grants: Grants::default() });
     config.chains.get_mut("ingest").unwrap().insert(0, Member::new("looper"));
-    scene.running.relay.reload(config.clone()).unwrap();
-    let quarantine = |scene: &mut Scene| loop {
+    // It loops once in a session; with another configuration it is put in its place again.
+    let mut after = 0;
+    let mut quarantine = |scene: &mut Scene, config: &mut Config| loop {
+        after += 1;
+        config.chains.get_mut("ingest").unwrap()[0] =
+            Member::with_config("looper", json!({ "after": after }).to_string());
+        scene.running.relay.reload(config.clone()).unwrap();
         scene.media_flows();
         let report = scene.running.relay.report().unwrap();
         let member = report.leg(&publisher()).unwrap().session.clone().unwrap().members.remove(0);
         if let Some(reason) = member.quarantine {
             return reason;
         }
+        assert!(after < 20, "{member:?}");
     };
-    let reason = quarantine(&mut scene);
+    let reason = quarantine(&mut scene, &mut config);
     assert!(reason.starts_with("it failed too often; last, in the session camera/publisher (deadline): "), "{reason}");
     let reloaded = scene.running.relay.reload(config.clone()).unwrap();
     assert_eq!(reloaded.legs, [publisher()]);
     let report = scene.running.relay.report().unwrap();
     assert_eq!(report.leg(&publisher()).unwrap().session.clone().unwrap().members[0].quarantine, None);
-    quarantine(&mut scene);
+    quarantine(&mut scene, &mut config);
 }
 
 #[test]
