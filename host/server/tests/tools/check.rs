@@ -42,7 +42,8 @@ fn every_kind_of_misbehaviour_is_found_and_named() {
     let cases: [(&[u8], &str, &str); 6] = [
         (guests::TRAP, "{}", "trap"),
         (guests::ENDLESS_LOOP, "{}", "deadline"),
-        (guests::MEMORY_BOMB, "{\"per_packet\": 1000000}", "memory"),
+        // More at once than it may have: filling it piece by piece may take longer than a call may.
+        (guests::MEMORY_BOMB, "{\"per_packet\": 100000000}", "memory"),
         (guests::LYING_BATCH, "{}", "bad-batch"),
         (guests::TIMER_STORM, "{}", "timer-storm"),
         // As many lines as a call has the time for.
