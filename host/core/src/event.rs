@@ -40,6 +40,8 @@ pub struct Culprit {
     pub session: SessionId,
     /// The session's name.
     pub session_name: String,
+    /// Whose the session is: the tenant's name.
+    pub tenant: String,
     /// The plugin's place in the chain, 0 closest to the wire.
     pub member: usize,
     /// The plugin.

@@ -523,6 +523,7 @@ impl Shard {
         Some(Culprit {
             session: id,
             session_name: session.name.clone(),
+            tenant: session.holdings.tenant().name().to_owned(),
             member: index,
             plugin: plugin.name().to_owned(),
             version: plugin.version().to_owned(),

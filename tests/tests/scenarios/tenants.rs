@@ -353,6 +353,11 @@ fn a_version_is_quarantined_for_the_tenant_in_whose_sessions_it_failed() {
         world.receive(peer, source.packets(1));
     }
     assert!(looping.plugin.quarantined());
+    let blamed = world.events.iter().filter_map(|(_, event)| match event {
+        Event::Fault { from, .. } => Some((from.tenant.as_str(), from.digest)),
+        _ => None,
+    });
+    assert_eq!(blamed.collect::<Vec<_>>(), [("tenant 7", looping.plugin.digest()); 3]);
     assert!(matches!(world.open_on(0, of(ACME, [looping.clone()])), Err(ChainError::Quarantined { .. })));
     let peer = world.open(of(OTHER, [looping.clone()]));
     assert_eq!(report(&mut world, peer, 0).quarantine, None);

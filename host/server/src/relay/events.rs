@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sandbar_host::{Event, Level};
+use sandbar_host::{Culprit, Event, Level};
 use serde::Serialize;
 
 use super::leg::LegName;
@@ -96,6 +96,10 @@ fn log(event: &RelayEvent) {
             Event::Log { level: Level::Info, .. } => tracing::info!(target: "sandbar::plugin", "{event}"),
             Event::Log { level: Level::Debug, .. } => tracing::debug!(target: "sandbar::plugin", "{event}"),
             Event::Published { .. } => tracing::debug!(target: "sandbar::plugin", "{event}"),
+            Event::Fault { from, .. } | Event::Quarantined { from, .. } => {
+                let Culprit { tenant, digest, .. } = from;
+                tracing::warn!(target: "sandbar::plugin", tenant, %digest, "{event}");
+            }
             Event::Restarted { .. } | Event::Displaced { .. } => tracing::info!(target: "sandbar::plugin", "{event}"),
             event => tracing::warn!(target: "sandbar::plugin", "{event}"),
         },
