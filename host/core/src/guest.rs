@@ -360,7 +360,6 @@ impl Effects {
         self.holds.push(hold);
     }
 
-    /// Lets a packet of the guest's own leave.
     /// Notes that a quota of the tenant's refused something.
     pub(crate) fn exceed(&mut self, exceeded: QuotaExceeded) {
         if !self.exceeded.iter().any(|known| known.quota == exceeded.quota) {
@@ -368,6 +367,7 @@ impl Effects {
         }
     }
 
+    /// Lets a packet of the guest's own leave.
     pub(crate) fn send(&mut self, out: Out, packet: impl Into<Packet>) {
         self.out.push(out);
         self.packets.push(packet.into());
