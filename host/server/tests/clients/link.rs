@@ -15,7 +15,10 @@ pub struct Counts {
     pub media: AtomicU64,
     pub lost: AtomicU64,
     pub retransmissions: AtomicU64,
-    /// Sequence numbers that the subscriber asked for, and those that were sent again.
+    /// Sequence numbers of the media.
+    pub sent: Mutex<BTreeSet<u16>>,
+    /// Those that the subscriber asked for, and those that were sent again. A receiver also asks for what it expects by now;
+    /// what has not been sent yet nobody can send again.
     pub asked: Mutex<BTreeSet<u16>>,
     pub answered: Mutex<BTreeSet<u16>>,
 }
@@ -58,6 +61,7 @@ impl Link {
                 }
                 Some(MEDIA) => {
                     seen.media.fetch_add(1, Ordering::Relaxed);
+                    seen.sent.lock().unwrap().extend(Header::parse(bytes).map(|header| header.sequence_number()));
                     // A linear congruential generator (Knuth's MMIX), so that each run loses the same packets.
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     if (random >> 33) % 100 < lose {
@@ -73,7 +77,8 @@ impl Link {
         let seen = counts.clone();
         let down = forward(stop.clone(), rtcp[0], rtcp[1], |_| true);
         let up = forward(stop.clone(), rtcp[2], rtcp[3], move |bytes| {
-            seen.asked.lock().unwrap().extend(asked(bytes));
+            let sent = seen.sent.lock().unwrap();
+            seen.asked.lock().unwrap().extend(asked(bytes).into_iter().filter(|number| sent.contains(number)));
             true
         });
         Self { counts, stop, threads: vec![media, down, up] }
