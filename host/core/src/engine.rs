@@ -45,8 +45,9 @@ impl Default for CompileLimits {
 }
 
 /// Compiles a component somewhere else, such as in a process of its own that is bounded in time and memory. It gives what
-/// [`Engine::compile`] gives on this machine with the same configuration, or says why not. What it gives is run as native code.
-pub type Compiler = fn(component: &[u8]) -> Result<Vec<u8>, String>;
+/// [`Engine::compile`] gives on this machine, with fuel counted or not as it is told, or says why not. What it gives is run as
+/// native code.
+pub type Compiler = fn(component: &[u8], fuel: bool) -> Result<Vec<u8>, String>;
 
 /// How an [`Engine`] works.
 #[derive(Clone, Debug, Default)]

@@ -431,7 +431,7 @@ fn compile(engine: &Engine, bytes: &[u8], digest: Digest) -> wasmtime::Result<Co
 
 fn compile_anew(engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
     let Some(compiler) = engine.0.config.compiler else { return Component::from_binary(&engine.0.wasmtime, bytes) };
-    let code = compiler(bytes).map_err(wasmtime::Error::msg)?;
+    let code = compiler(bytes, engine.0.config.fuel.is_some()).map_err(wasmtime::Error::msg)?;
     trusted(engine, &code).ok_or_else(|| wasmtime::Error::msg("what was compiled elsewhere is not for this engine"))
 }
 

@@ -42,7 +42,11 @@ enum Command {
     Plugin(plugin::Args),
     /// What the program starts itself for, to compile a component: from standard input to standard output
     #[command(hide = true)]
-    CompileComponent,
+    CompileComponent {
+        /// Code that counts fuel
+        #[arg(long)]
+        fuel: bool,
+    },
     /// Take a capture of RTP through a chain into another capture, in virtual time
     Replay(Box<replay::Args>),
 }
@@ -69,7 +73,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, &log),
             Command::Relay(args) => relay_command::run(&args, &log),
             Command::Plugin(args) => plugin::run(&args, &log),
-            Command::CompileComponent => compile::run(),
+            Command::CompileComponent { fuel } => compile::run(fuel),
             Command::Replay(args) => replay::run(&args, &log),
         }
     }

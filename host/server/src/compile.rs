@@ -34,15 +34,21 @@ pub(crate) fn compiler() -> Option<sandbar_host::Compiler> {
     PROGRAM.get().map(|_| elsewhere as sandbar_host::Compiler)
 }
 
-fn elsewhere(component: &[u8]) -> Result<Vec<u8>, String> {
+fn elsewhere(component: &[u8], fuel: bool) -> Result<Vec<u8>, String> {
     let program = PROGRAM.get().map_or(Path::new("sandbar"), PathBuf::as_path);
-    ask(bounded(program, PROCESSOR_SECONDS, MEMORY_KIB), component, PATIENCE)
+    let mut command = bounded(program, PROCESSOR_SECONDS, MEMORY_KIB);
+    if fuel {
+        command.arg("--fuel");
+    }
+    ask(command, component, PATIENCE)
 }
 
 /// The program, with limits that the shell sets before it becomes it. Those that it cannot set are stricter already.
 fn bounded(program: &Path, seconds: u64, memory_kib: u64) -> Command {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "ulimit -t \"$1\"; ulimit -v \"$2\"; exec \"$3\" compile-component", "sh"]);
+    let script =
+        "ulimit -t \"$1\"; ulimit -v \"$2\"; shift 2; program=$1; shift; exec \"$program\" compile-component \"$@\"";
+    command.args(["-c", script, "sh"]);
     command.args([seconds.to_string(), memory_kib.to_string()]).arg(program).env_clear();
     command
 }
@@ -99,10 +105,12 @@ fn wait(child: &mut Child, patience: Duration) -> Option<std::process::ExitStatu
 }
 
 /// The child's part: a component from standard input, its code to standard output.
-pub(crate) fn run() -> anyhow::Result<ExitCode> {
+pub(crate) fn run(fuel: bool) -> anyhow::Result<ExitCode> {
     let mut component = Vec::new();
     std::io::stdin().lock().read_to_end(&mut component)?;
-    let code = Engine::new(EngineConfig::default())?.compile(&component)?;
+    // How much fuel there is for a call is not in the code.
+    let config = EngineConfig { fuel: fuel.then_some(1), ..EngineConfig::default() };
+    let code = Engine::new(config)?.compile(&component)?;
     std::io::stdout().lock().write_all(&code)?;
     Ok(ExitCode::SUCCESS)
 }

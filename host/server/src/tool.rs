@@ -1,9 +1,13 @@
 //! What commands that run plugins outside of a relay have in common.
 
 use anyhow::Context;
-use sandbar_host::{Clocks, Engine, EngineConfig};
+use sandbar_host::{Engine, EngineConfig};
 
 use crate::relay::clock::{CLOCKS, Ticker};
+
+/// Instructions of WebAssembly that a call may take where the machine's speed is not to matter: a second or so, a hundred times
+/// what a deadline allows.
+const FUEL: u64 = 1_000_000_000;
 
 /// An engine, and the thread that ticks it.
 pub(crate) struct Tool {
@@ -17,11 +21,9 @@ impl Tool {
         Self::new(EngineConfig { clocks: CLOCKS, ..EngineConfig::default() })
     }
 
-    /// With deadlines that no plugin misses by being slow, so that what comes out does not depend on the machine: only one
-    /// that does not return is stopped, after a second of processor time.
+    /// With calls bounded by what they do and not by how long they take, so that what comes out does not depend on the machine.
     pub(crate) fn patient() -> anyhow::Result<Self> {
-        let clocks = Clocks { monotonic: None, ..CLOCKS };
-        Self::new(EngineConfig { clocks, call_deadline: Some(1000), ..EngineConfig::default() })
+        Self::new(EngineConfig { fuel: Some(FUEL), ..EngineConfig::default() })
     }
 
     fn new(config: EngineConfig) -> anyhow::Result<Self> {

@@ -243,6 +243,17 @@ fn a_plugin_that_fails_is_told_and_the_capture_is_written() {
 }
 
 #[test]
+fn a_plugin_that_does_not_return_is_stopped_by_what_it_does_and_not_by_a_clock() {
+    let folder = folder();
+    let looping = folder.path().join("looping.wasm");
+    std::fs::write(&looping, guests::ENDLESS_LOOP).unwrap();
+    let (out, summary) = replayed(&media(&[]), &["--plugin", looping.to_str().unwrap()]);
+    assert_eq!(out.len(), media(&[]).len(), "{summary:#}");
+    let told = summary.to_string();
+    assert!(told.contains("deadline") && told.contains("all fuel consumed"), "{summary:#}");
+}
+
+#[test]
 fn damaged_times_are_no_reason_to_wait_for_years() {
     let mut datagrams = media(&[]);
     datagrams[100].time = at(0) - Duration::from_secs(5);
