@@ -8,7 +8,7 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::{Resolve, WorldId};
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/hostile")
 }
 
 /// The behaviours that there are, sorted.

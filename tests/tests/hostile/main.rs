@@ -1,6 +1,6 @@
 //! Plugins that attack: each in a session of its own, beside a neighbour of another tenant on the same shard, under traffic.
 //!
-//! Each is a file of `tests/hostile`, laid over a plugin that behaves, and does one thing. Of each is asked that the
+//! Each is a file of `tests/guests/hostile`, laid over a plugin that behaves, and does one thing. Of each is asked that the
 //! neighbour has all its packets, in order and in time; that what becomes of the attacker's own packets is what its policy
 //! says, and is accounted for; that the right one is blamed, for the right thing; and that nothing is left of it.
 
