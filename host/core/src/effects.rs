@@ -3,6 +3,7 @@
 
 use crate::burst::{Slot, State, behind};
 use crate::event::Event;
+use crate::fault::{Fault, FaultKind};
 use crate::guest::{Batch, Effects, Note, Out, Shown};
 use crate::hops::Action;
 use crate::packet::{Kind, Packet, RtpPacket};
@@ -84,6 +85,10 @@ impl Shard {
         let Some(instance) = self.instances.get_mut(id) else { return };
         if let Some(until) = instance.guest().tenant().starved_until(now) {
             return self.starve(now, id, until, step);
+        }
+        if instance.is_out_of_the_way() {
+            let message = "its version is quarantined as its calls do not return".to_owned();
+            return self.fail(now, id, Fault { kind: FaultKind::Deadline, message }, None, step);
         }
         match instance.process(now) {
             Ok(()) => self.absorb_batch(id, step),

@@ -14,6 +14,7 @@ use crate::frame::{self, FrameKind, Head};
 use crate::guest::{Batch, Effects, Guest, Patience, Seat};
 use crate::imports::split_mix;
 use crate::plugin::Code;
+use crate::session::TenantId;
 use crate::stream::StreamInfo;
 use crate::tenant::{Holdings, Quota};
 use crate::time::{Instant, WallClock};
@@ -35,6 +36,8 @@ pub(crate) struct Instance {
     exports: Interceptor,
     batched: Option<BatchLane>,
     code: Arc<Code>,
+    /// Whose sessions it serves.
+    pub(crate) tenant: TenantId,
     /// Calls into it, and nanoseconds that they took.
     pub(crate) calls: u64,
     pub(crate) nanos: u64,
@@ -101,6 +104,7 @@ impl Instance {
             exports,
             batched,
             code: code.clone(),
+            tenant: TenantId::default(),
             calls: 0,
             nanos: 0,
             untimed: 0,
@@ -117,6 +121,12 @@ impl Instance {
     #[inline]
     pub(crate) fn guest_mut(&mut self) -> &mut Guest {
         self.store.data_mut()
+    }
+
+    /// Whether it is called no more, as calls of its version do not return.
+    #[inline]
+    pub(crate) fn is_out_of_the_way(&self) -> bool {
+        self.code.quarantine.stops_calls(self.tenant)
     }
 
     /// Nanoseconds on the clock that deadlines are counted by, where there is one, and those of a deadline.

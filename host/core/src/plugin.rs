@@ -245,7 +245,6 @@ struct Inner {
     digest: Digest,
     signers: Vec<PublicKey>,
     size: usize,
-    quarantine: Quarantine,
 }
 
 /// A component compiled and linked: what an instance is made from.
@@ -256,6 +255,7 @@ pub(crate) struct Code {
     pub(crate) pre: InstancePre<Guest>,
     pub(crate) typed: InterceptorIndices,
     pub(crate) batched: Option<BatchLaneIndices>,
+    pub(crate) quarantine: Quarantine,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -285,10 +285,11 @@ impl Plugin {
         let pre = linker.instantiate_pre(&compiled).map_err(refuse)?;
         let typed = InterceptorIndices::new(&pre).map_err(refuse)?;
         let batched = survey.batched.then(|| BatchLaneIndices::new(&pre)).transpose().map_err(refuse)?;
-        let code = Arc::new(Code { engine: engine.clone(), granted: *granted, pre, typed, batched });
+        let quarantine = Quarantine::default();
+        let code = Arc::new(Code { engine: engine.clone(), granted: *granted, pre, typed, batched, quarantine });
         let description = admit(describe(&code)?, &survey, *granted)?;
-        let (size, quarantine) = (component.len(), Quarantine::default());
-        Ok(Self(Arc::new(Inner { code, description, survey, digest, signers, size, quarantine })))
+        let size = component.len();
+        Ok(Self(Arc::new(Inner { code, description, survey, digest, signers, size })))
     }
 
     /// The plugin's name.
@@ -336,7 +337,7 @@ impl Plugin {
         let Inner { code, description, survey, digest, size, .. } = &*self.0;
         let Code { engine, granted, pre, typed, .. } = &**code;
         let (engine, pre, typed) = (engine.clone(), pre.clone(), typed.clone());
-        let code = Code { engine, granted: *granted, pre, typed, batched: None };
+        let code = Code { engine, granted: *granted, pre, typed, batched: None, quarantine: Quarantine::default() };
         Self(Arc::new(Inner {
             code: Arc::new(code),
             description: description.clone(),
@@ -344,7 +345,6 @@ impl Plugin {
             signers: self.0.signers.clone(),
             digest: *digest,
             size: *size,
-            quarantine: Quarantine::default(),
         }))
     }
 
@@ -359,23 +359,23 @@ impl Plugin {
 
     /// Whether this version has failed so often for some tenant that it is not started again there.
     pub fn quarantined(&self) -> bool {
-        self.0.quarantine.any()
+        self.0.code.quarantine.any()
     }
 
     /// Why it is in quarantine for this tenant, if it is.
     pub fn quarantine(&self, tenant: TenantId) -> Option<String> {
-        self.0.quarantine.reason(tenant)
+        self.0.code.quarantine.reason(tenant)
     }
 
     /// Lets a quarantined version be started again, for all tenants: with the next session or chain that has it, and where it
     /// was bypassed, once it is put in its own place.
     pub fn lift_quarantine(&self) {
-        self.0.quarantine.lift();
+        self.0.code.quarantine.lift();
     }
 
     /// Counts a fault of a session's; the reason when this one puts the version into quarantine.
     pub(crate) fn count_fault(&self, tenant: TenantId, fault: &Fault, session: &str) -> Option<String> {
-        self.0.quarantine.count(tenant, fault, session)
+        self.0.code.quarantine.count(tenant, fault, session)
     }
 }
 

@@ -18,6 +18,8 @@ const DEADLINE_WEIGHT: u32 = 7;
 pub(crate) struct Quarantine {
     /// Whether it has failed at all, which is then known without a lock.
     failed: AtomicBool,
+    /// Whether it is in quarantine somewhere as its calls did not return.
+    held_up: AtomicBool,
     offences: Mutex<HashMap<TenantId, Offences>>,
 }
 
@@ -26,6 +28,8 @@ struct Offences {
     weight: u32,
     /// The last of them, once they are too many.
     reason: Option<String>,
+    /// That one was a call that did not return: then none is made any more.
+    held_up: bool,
 }
 
 impl Quarantine {
@@ -43,9 +47,16 @@ impl Quarantine {
         self.failed.load(Ordering::Acquire) && self.offences().values().any(|offences| offences.reason.is_some())
     }
 
+    /// Whether the version is called no more for this tenant, where it runs already.
+    #[inline]
+    pub(crate) fn stops_calls(&self, tenant: TenantId) -> bool {
+        self.held_up.load(Ordering::Acquire) && self.offences().get(&tenant).is_some_and(|offences| offences.held_up)
+    }
+
     /// Forgets all of it.
     pub(crate) fn lift(&self) {
         self.offences().clear();
+        self.held_up.store(false, Ordering::Release);
         self.failed.store(false, Ordering::Release);
     }
 
@@ -53,10 +64,14 @@ impl Quarantine {
     pub(crate) fn count(&self, tenant: TenantId, fault: &Fault, session: &str) -> Option<String> {
         let mut offences = self.offences();
         self.failed.store(true, Ordering::Release);
-        let Offences { weight, reason } = offences.entry(tenant).or_default();
+        let Offences { weight, reason, held_up } = offences.entry(tenant).or_default();
         *weight = weight.saturating_add(if fault.kind == FaultKind::Deadline { DEADLINE_WEIGHT } else { 1 });
         if *weight < TOO_OFTEN || reason.is_some() {
             return None;
+        }
+        if fault.kind == FaultKind::Deadline {
+            *held_up = true;
+            self.held_up.store(true, Ordering::Release);
         }
         let Fault { kind, message } = fault;
         *reason = Some(format!("it failed too often; last, in the session {session} ({kind}): {message}"));

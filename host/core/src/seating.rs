@@ -126,7 +126,8 @@ impl Shard {
         holdings.take(Quota::Instances, 1).map_err(|exceeded| Failed::Refused(exceeded.into()))?;
         let sampler = split_mix(&mut self.random);
         let instance = Instance::new(spec.plugin.code(), spec.limits, self.config.wall_clock, now, (holdings, sampler));
-        let instance = instance.map_err(Failed::Fault)?;
+        let mut instance = instance.map_err(Failed::Fault)?;
+        instance.tenant = tenant;
         let instance = self.instances.insert(Box::new(instance));
         if shared {
             self.shared.insert(key, instance);

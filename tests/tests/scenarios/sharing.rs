@@ -395,3 +395,18 @@ fn sessions_that_do_not_return_together_cost_a_burst_one_deadline_and_their_vers
         }
     }
 }
+
+#[test]
+fn after_three_calls_that_do_not_return_no_other_is_made_where_each_session_has_an_instance() {
+    let looping = member(guests::ENDLESS_LOOP, json!({})).isolated(Isolation::Session);
+    let mut crowd = Crowd::new(8, &looping);
+    let begun = spent();
+    crowd.burst(1);
+    let taken = spent() - begun;
+    assert!(taken < TICK * DEADLINE as u32 * 4, "{taken:?} for eight sessions that loop");
+    assert_eq!(faults(&crowd.world).len(), 8, "each is told of");
+    for n in 0..8 {
+        assert_eq!(report(&mut crowd.world, crowd.peers[n], 0).state, MemberState::Bypassed);
+        assert_eq!(crowd.verdict(n), Verdict::perfect(1), "session {n}");
+    }
+}
