@@ -14,6 +14,7 @@ use crate::frame::{self, FrameKind, Head};
 use crate::guest::{Batch, Effects, Guest, Patience, Seat};
 use crate::imports::split_mix;
 use crate::plugin::Code;
+use crate::quarantine::Standing;
 use crate::session::TenantId;
 use crate::stream::StreamInfo;
 use crate::tenant::{Holdings, Quota};
@@ -38,6 +39,8 @@ pub(crate) struct Instance {
     code: Arc<Code>,
     /// Whose sessions it serves.
     pub(crate) tenant: TenantId,
+    /// Whether its version is called no more, when last asked.
+    standing: Standing,
     /// Calls into it, and nanoseconds that they took.
     pub(crate) calls: u64,
     pub(crate) nanos: u64,
@@ -105,6 +108,7 @@ impl Instance {
             batched,
             code: code.clone(),
             tenant: TenantId::default(),
+            standing: Standing::default(),
             calls: 0,
             nanos: 0,
             untimed: 0,
@@ -125,8 +129,8 @@ impl Instance {
 
     /// Whether it is called no more, as calls of its version do not return.
     #[inline]
-    pub(crate) fn is_out_of_the_way(&self) -> bool {
-        self.code.quarantine.stops_calls(self.tenant)
+    pub(crate) fn is_out_of_the_way(&mut self) -> bool {
+        self.code.quarantine.stops_calls(self.tenant, &mut self.standing)
     }
 
     /// Nanoseconds on the clock that deadlines are counted by, where there is one, and those of a deadline.

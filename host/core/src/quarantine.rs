@@ -1,7 +1,7 @@
 //! Versions that fail too often are not started again, tenant by tenant: what one tenant's peers provoke is no other's loss.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fault::{Fault, FaultKind};
@@ -18,9 +18,16 @@ const DEADLINE_WEIGHT: u32 = 7;
 pub(crate) struct Quarantine {
     /// Whether it has failed at all, which is then known without a lock.
     failed: AtomicBool,
-    /// Whether it is in quarantine somewhere as its calls did not return.
-    held_up: AtomicBool,
+    /// How often the answer to [`stops_calls`](Self::stops_calls) may have become another.
+    changes: AtomicU64,
     offences: Mutex<HashMap<TenantId, Offences>>,
+}
+
+/// Whether calls were stopped, and when that was asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    changes: u64,
+    stopped: bool,
 }
 
 #[derive(Debug, Default)]
@@ -47,16 +54,23 @@ impl Quarantine {
         self.failed.load(Ordering::Acquire) && self.offences().values().any(|offences| offences.reason.is_some())
     }
 
-    /// Whether the version is called no more for this tenant, where it runs already.
+    /// Whether the version is called no more for this tenant, where it runs already. `known` is the last answer, which mostly
+    /// still holds: then no lock is taken.
     #[inline]
-    pub(crate) fn stops_calls(&self, tenant: TenantId) -> bool {
-        self.held_up.load(Ordering::Acquire) && self.offences().get(&tenant).is_some_and(|offences| offences.held_up)
+    pub(crate) fn stops_calls(&self, tenant: TenantId, known: &mut Standing) -> bool {
+        let changes = self.changes.load(Ordering::Acquire);
+        if known.changes != changes {
+            let stopped = self.offences().get(&tenant).is_some_and(|offences| offences.held_up);
+            *known = Standing { changes, stopped };
+        }
+        known.stopped
     }
 
     /// Forgets all of it.
     pub(crate) fn lift(&self) {
-        self.offences().clear();
-        self.held_up.store(false, Ordering::Release);
+        let mut offences = self.offences();
+        offences.clear();
+        self.changes.fetch_add(1, Ordering::Release);
         self.failed.store(false, Ordering::Release);
     }
 
@@ -71,7 +85,7 @@ impl Quarantine {
         }
         if fault.kind == FaultKind::Deadline {
             *held_up = true;
-            self.held_up.store(true, Ordering::Release);
+            self.changes.fetch_add(1, Ordering::Release);
         }
         let Fault { kind, message } = fault;
         *reason = Some(format!("it failed too often; last, in the session {session} ({kind}): {message}"));
