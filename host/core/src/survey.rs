@@ -76,25 +76,22 @@ pub(crate) fn interface(import: &str) -> Option<&str> {
 /// Counts a type and those within it; `depth` lie around it. How far they can lie within each other is bounded by who read them.
 fn count_types(declared: &ComponentType<'_>, depth: u32, found: &mut Survey) {
     found.types = found.types.saturating_add(1);
-    let within: Vec<&ComponentType<'_>> = match declared {
-        ComponentType::Component(declarations) => declarations
-            .iter()
-            .filter_map(|declaration| match declaration {
-                ComponentTypeDeclaration::Type(inner) => Some(inner),
-                _ => None,
-            })
-            .collect(),
-        ComponentType::Instance(declarations) => declarations
-            .iter()
-            .filter_map(|declaration| match declaration {
-                InstanceTypeDeclaration::Type(inner) => Some(inner),
-                _ => None,
-            })
-            .collect(),
+    let (component, instance): (&[ComponentTypeDeclaration<'_>], &[InstanceTypeDeclaration<'_>]) = match declared {
+        ComponentType::Component(declarations) => (declarations, &[]),
+        ComponentType::Instance(declarations) => (&[], declarations),
         ComponentType::Defined(_) | ComponentType::Func(_) | ComponentType::Resource { .. } => return,
     };
     found.depth = found.depth.max(depth + 1);
-    within.into_iter().for_each(|inner| count_types(inner, depth + 1, found));
+    for declaration in component {
+        if let ComponentTypeDeclaration::Type(inner) = declaration {
+            count_types(inner, depth + 1, found);
+        }
+    }
+    for declaration in instance {
+        if let InstanceTypeDeclaration::Type(inner) = declaration {
+            count_types(inner, depth + 1, found);
+        }
+    }
 }
 
 /// Looks at a file's sections, without validating what is in them: the compiler does that.

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::report::Findings;
 use crate::sandbar::DEFAULT_CHAIN;
 use crate::traffic::{CLOCK_RATE, EXTENSION_ID, Media, PACKET, PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, TRANSPORT_CC};
 
+/// A port that is free.
+pub(crate) const ANY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 /// Packets in a row.
 const BURST: u64 = 32;
 /// Packets on their way, at most.
@@ -237,7 +239,7 @@ impl Line {
                 continue;
             }
             // A header extension more or less does not move what is at the end.
-            let end = length - PACKET;
+            let end = length.checked_sub(PACKET).context("a packet became shorter")?;
             let word = |at: usize| u64::from_be_bytes(bytes[at + end..at + end + 8].try_into().unwrap_or_default());
             ensure!(word(NUMBER) == self.received, "packet {} came as number {}", word(NUMBER), self.received);
             self.delays.push((self.began.elapsed().as_nanos() as u64).saturating_sub(word(SENT)));
@@ -290,16 +292,22 @@ impl Line {
 }
 
 fn socket() -> anyhow::Result<UdpSocket> {
-    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let socket = UdpSocket::bind(ANY)?;
     socket.set_nonblocking(true)?;
     socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
     Ok(socket)
 }
 
-/// The publisher's stream, as a relay's configuration has it.
-pub(crate) fn stream() -> String {
+/// A route from a publisher's leg at `listen` to a viewer, with a chain on both legs, as a relay's configuration has it.
+pub(crate) fn route(listen: SocketAddr, viewer: SocketAddr, chain: &str) -> String {
     format!(
         r#"
+[[routes]]
+name = "camera"
+[routes.publisher]
+listen = "{listen}"
+rtcp = "mux"
+chain = "{chain}"
 [[routes.publisher.streams]]
 name = "video"
 payload_type = {PAYLOAD_TYPE}
@@ -308,13 +316,19 @@ clock_rate = {CLOCK_RATE}
 rtx = {{ payload_type = {RTX_PAYLOAD_TYPE} }}
 rtcp_feedback = ["nack", "nack pli", "transport-cc"]
 extensions = [{{ id = {EXTENSION_ID}, uri = "{TRANSPORT_CC}" }}]
+[[routes.subscribers]]
+name = "viewer"
+listen = "127.0.0.1:0"
+rtcp = "mux"
+peer = "{viewer}"
+chain = "{chain}"
 "#
     )
 }
 
 /// A route of one worker, with this chain on both legs.
-fn configuration(members: &[&str], to: SocketAddr) -> String {
-    let stream = stream();
+fn configuration(members: &[&str], viewer: SocketAddr) -> String {
+    let route = route(ANY, viewer, "all");
     format!(
         r#"
 [server]
@@ -323,19 +337,7 @@ watch = false
 socket_buffer = {BUFFER}
 [chains.all]
 members = {members:?}
-[[routes]]
-name = "camera"
-[routes.publisher]
-listen = "127.0.0.1:0"
-rtcp = "mux"
-chain = "all"
-{stream}
-[[routes.subscribers]]
-name = "viewer"
-listen = "127.0.0.1:0"
-rtcp = "mux"
-peer = "{to}"
-chain = "all"
+{route}
 "#
     )
 }

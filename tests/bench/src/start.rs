@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 
 use crate::measure::Spread;
-use crate::relay::stream;
+use crate::relay::{ANY, route};
 use crate::report::Findings;
 use crate::sandbar::DEFAULT_CHAIN;
 use crate::traffic::Media;
@@ -71,10 +71,9 @@ impl Drop for Running {
 
 /// Milliseconds from a start to the first packet.
 fn start(program: &Path, folder: &Path, others: &[&str]) -> anyhow::Result<f64> {
-    let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-    let (publisher, subscriber) = (UdpSocket::bind(loopback)?, UdpSocket::bind(loopback)?);
+    let (publisher, subscriber) = (UdpSocket::bind(ANY)?, UdpSocket::bind(ANY)?);
     // A port that is free now, and most likely in a moment.
-    let listen = UdpSocket::bind(loopback)?.local_addr()?;
+    let listen = UdpSocket::bind(ANY)?.local_addr()?;
     let file = folder.join("relay.toml");
     fs::write(&file, configuration(listen, subscriber.local_addr()?, others))?;
     subscriber.set_read_timeout(Some(Duration::from_millis(1)))?;
@@ -96,7 +95,7 @@ fn start(program: &Path, folder: &Path, others: &[&str]) -> anyhow::Result<f64> 
 }
 
 fn configuration(listen: SocketAddr, viewer: SocketAddr, others: &[&str]) -> String {
-    let stream = stream();
+    let route = route(listen, viewer, "way");
     // What repairs media reads it.
     let repairing = ["flexfec-encoder", "flexfec-decoder", "red-encoder", "red-decoder"];
     let grants = repairing
@@ -113,19 +112,7 @@ grants = ["sink", "wall-clock"]
 members = {DEFAULT_CHAIN:?}
 [chains.others]
 members = {others:?}
-[[routes]]
-name = "camera"
-[routes.publisher]
-listen = "{listen}"
-rtcp = "mux"
-chain = "way"
-{stream}
-[[routes.subscribers]]
-name = "viewer"
-listen = "127.0.0.1:0"
-rtcp = "mux"
-peer = "{viewer}"
-chain = "way"
+{route}
 [[routes.subscribers]]
 name = "nobody"
 listen = "127.0.0.1:0"

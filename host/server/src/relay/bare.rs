@@ -12,9 +12,8 @@ use sandbar_host::{Kind, Packet};
 
 use super::peer::Endpoint;
 use super::socket::{Progress, Scratch, Socket, keep};
+use super::worker::MAX_BURST;
 
-/// Datagrams of one turn, as a worker takes them.
-const MAX_BURST: usize = 512;
 /// The longest wait, after which it is looked whether the end has come.
 const PATIENCE: Duration = Duration::from_millis(20);
 

@@ -31,7 +31,7 @@ use super::socket::{Progress, Scratch, keep};
 use super::streams::Verdict;
 
 /// Datagrams of one turn. A worker that is behind still does what is due, and others' sockets still have their turn.
-const MAX_BURST: usize = 512;
+pub(crate) const MAX_BURST: usize = 512;
 /// The waker's token; sockets count from 0.
 const WAKE: Token = Token(usize::MAX);
 /// The longest wait: nothing depends on it.
