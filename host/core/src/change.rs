@@ -65,7 +65,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else { return Err(ChainError::NoSession) };
         let number = session.next_member;
         session.next_member += 1;
-        let before = Before { state: state.as_deref(), inheritance: self.inheritance(id, index) };
+        let inheritance = self.inheritance(id, index);
+        let before = Before { state: state.as_deref(), inheritance, ..Before::default() };
         let prepared = self
             .prepare(now, id, number, &spec, before, false)
             .map_err(|failed| failed.into_error(spec.plugin.name()))?;

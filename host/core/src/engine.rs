@@ -1,6 +1,7 @@
 //! The engine: how components are compiled and run, and the tick that bounds every call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wasmtime::component::Linker;
 
@@ -56,9 +57,11 @@ pub struct EngineConfig {
     pub cache: Option<Cache>,
     /// The embedder's clocks.
     pub clocks: Clocks,
-    /// How many ticks a call into a plugin may run beyond the one in which it began, in processor time where
-    /// [`Clocks::thread_cpu`] is given. Default 3.
-    pub call_deadline: Option<u64>,
+    /// How long calls of one plugin that do not return may hold up everyone else on their shards, in all that a tenant's
+    /// sessions have of it: the first may take half of this, and each after it a quarter, of which the second is the last.
+    /// Counted from the first tick that comes while a call runs, in processor time where [`Clocks::thread_cpu`] is given and
+    /// in ticks where it is not, and to whole ticks. Default 3 ms.
+    pub call_deadline: Option<Duration>,
     /// Bounds on what is compiled.
     pub compile: CompileLimits,
     /// Who compiles. Default: the thread that loads a plugin.
@@ -84,6 +87,7 @@ pub(crate) struct Inner {
     /// The contract and a WASI without any authority.
     pub(crate) with_wasi: Linker<Guest>,
     pub(crate) config: EngineConfig,
+    /// Nanoseconds.
     pub(crate) call_deadline: u64,
 }
 
@@ -93,8 +97,11 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// How long a tick is meant to be.
-pub const TICK: std::time::Duration = std::time::Duration::from_millis(1);
+/// How long a tick is meant to be: by so much, and half as much on average, a call is stopped too late.
+pub const TICK: Duration = Duration::from_micros(250);
+
+/// What a call may take where nothing is said: see [`EngineConfig::call_deadline`].
+const CALL_DEADLINE: Duration = Duration::from_millis(3);
 
 impl Engine {
     /// Prepares an engine. The embedder has to call [`tick`](Self::tick) from a thread of its own every [`TICK`], or a
@@ -110,7 +117,7 @@ impl Engine {
         let mut with_wasi = Linker::new(&wasmtime);
         imports::add_to_linker(&mut with_wasi)?;
         wasi::add_to_linker(&mut with_wasi)?;
-        let call_deadline = config.call_deadline.unwrap_or(3).max(1);
+        let call_deadline = config.call_deadline.unwrap_or(CALL_DEADLINE).as_nanos().try_into().unwrap_or(u64::MAX);
         Ok(Self(Arc::new(Inner { wasmtime, contract, with_wasi, config, call_deadline })))
     }
 

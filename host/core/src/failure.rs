@@ -8,7 +8,7 @@ use crate::effects::Step;
 use crate::event::{Event, FaultAction};
 use crate::fault::{Fault, FaultKind};
 use crate::frame;
-use crate::guest::Guest;
+use crate::guest::{Guest, Patience};
 use crate::hold::Held;
 use crate::hops::Action;
 use crate::imports::split_mix;
@@ -188,7 +188,8 @@ impl Shard {
     ) -> Result<Prepared, Option<FaultKind>> {
         let session = self.sessions.get(owner.session).ok_or(None)?;
         let spec = session.member(owner.member).map(|index| session.members[index].spec.clone()).ok_or(None)?;
-        let prepared = match self.prepare(now, owner.session, owner.member, &spec, Before::default(), true) {
+        let before = Before { patience: Patience::Trial, ..Before::default() };
+        let prepared = match self.prepare(now, owner.session, owner.member, &spec, before, true) {
             Ok(prepared) => prepared,
             Err(failed) => {
                 let kind = match failed {
@@ -218,9 +219,9 @@ impl Shard {
                 alone.waiting.adopt(batch, now, head, handle, bytes);
             }
         }
-        let result = alone.process_again(now);
-        match result {
+        match alone.process(now) {
             Ok(()) => {
+                alone.trust();
                 self.absorb_batch(prepared.instance, step.as_deref_mut());
                 Ok(prepared)
             }
@@ -336,7 +337,7 @@ impl Shard {
         let Some(index) = session.member(owner.member) else { return };
         let member = &session.members[index];
         let (spec, alone, saved) = (member.spec.clone(), member.alone, member.saved.clone());
-        let before = Before { state: saved.as_deref(), inheritance: None };
+        let before = Before { state: saved.as_deref(), ..Before::default() };
         match self.prepare(now, owner.session, owner.member, &spec, before, alone) {
             Ok(prepared) => {
                 self.install(now, owner.session, index, prepared);

@@ -374,26 +374,26 @@ impl Effects {
     }
 }
 
-/// How long a call may take. Where several sessions are in it, the one that it does not return for has to be found by another
-/// call; together they take what one may.
+/// How much of the time that a call may take this one may. Where several sessions are in it, the one that it does not return for
+/// has to be found by another call; together they take what one may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// A deadline.
+    /// All of it.
     #[default]
     Whole,
-    /// Two thirds of it: it is for several sessions.
+    /// Two thirds: it is for several sessions.
     Shared,
     /// The last third: it is for one session, after one for several has failed.
     Trial,
 }
 
 impl Patience {
-    /// Ticks, of a deadline's.
-    pub(crate) fn ticks(self, deadline: u64) -> u64 {
+    /// Its part of these nanoseconds.
+    pub(crate) fn of(self, nanos: u64) -> u64 {
         match self {
-            Self::Whole => deadline,
-            Self::Shared => (deadline - deadline / 3).max(1),
-            Self::Trial => (deadline / 3).max(1),
+            Self::Whole => nanos,
+            Self::Shared => nanos - nanos / 3,
+            Self::Trial => nanos / 3,
         }
     }
 }
@@ -407,7 +407,8 @@ pub(crate) struct Call {
     pub(crate) effects: Box<Effects>,
     /// What kind of fault a trap of this call will be.
     pub(crate) blame: Option<FaultKind>,
-    /// How long it may take.
+    /// How many nanoseconds it may take, and as what part of what its version may.
+    pub(crate) allowed: u64,
     pub(crate) patience: Patience,
     /// Ticks that have passed while it ran, and the processor time at the first.
     pub(crate) ticks: u64,

@@ -9,6 +9,7 @@ use crate::attributes::Value;
 use crate::binding::{Access, Binding};
 use crate::bindings::{self, BatchLane, Interceptor, describe, member, types};
 use crate::chain::Limits;
+use crate::engine::TICK;
 use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
 use crate::guest::{Batch, Effects, Guest, Patience, Seat};
@@ -39,7 +40,7 @@ pub(crate) struct Instance {
     code: Arc<Code>,
     /// Whose sessions it serves.
     pub(crate) tenant: TenantId,
-    /// Whether its version is called no more, when last asked.
+    /// Its version's, when last asked.
     standing: Standing,
     /// Calls into it, and nanoseconds that they took.
     pub(crate) calls: u64,
@@ -59,6 +60,7 @@ impl Instance {
         limits: Limits,
         wall_clock: WallClock,
         now: Instant,
+        (tenant, patience): (TenantId, Patience),
         (holdings, sampler): (Holdings, u64),
     ) -> Result<Self, Fault> {
         let engine = &code.engine.0;
@@ -69,22 +71,18 @@ impl Instance {
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         // A handle for each session, and no more.
         store.set_max_component_handles(limits.sessions.saturating_add(16));
-        let (deadline, clock) = (engine.call_deadline, engine.config.clocks.thread_cpu);
+        let clock = engine.config.clocks.thread_cpu;
         store.epoch_deadline_callback(move |mut context| {
             let call = &mut context.data_mut().call;
             call.ticks += 1;
-            let deadline = call.patience.ticks(deadline);
             let over = match clock {
                 // The first tick may come at once; from there on, processor time counts.
                 Some(clock) if call.ticks == 1 => {
                     call.cpu_at_first_tick = clock();
                     false
                 }
-                Some(clock) => {
-                    let used = clock().saturating_sub(call.cpu_at_first_tick);
-                    used >= deadline.saturating_mul(crate::engine::TICK.as_nanos() as u64)
-                }
-                None => call.ticks > deadline,
+                Some(clock) => clock().saturating_sub(call.cpu_at_first_tick) >= call.allowed,
+                None => (call.ticks - 1).saturating_mul(TICK.as_nanos() as u64) >= call.allowed,
             };
             if !over {
                 return Ok(UpdateDeadline::Continue(1));
@@ -92,7 +90,9 @@ impl Instance {
             call.blame = Some(FaultKind::Deadline);
             Err(wasmtime::Error::msg("the call did not return within its deadline"))
         });
-        store.data_mut().call = crate::guest::Call { now, ..Default::default() };
+        let mut standing = Standing::default();
+        let allowed = patience.of(code.quarantine.allowance(tenant, &mut standing, engine.call_deadline));
+        store.data_mut().call = crate::guest::Call { now, allowed, patience, ..Default::default() };
         bound(&mut store, engine.config.fuel);
         let instantiate = |store: &mut Store<Guest>| {
             let instance = code.pre.instantiate(&mut *store)?;
@@ -107,8 +107,8 @@ impl Instance {
             exports,
             batched,
             code: code.clone(),
-            tenant: TenantId::default(),
-            standing: Standing::default(),
+            tenant,
+            standing,
             calls: 0,
             nanos: 0,
             untimed: 0,
@@ -138,7 +138,7 @@ impl Instance {
         let engine = &self.code.engine.0;
         let clocks = engine.config.clocks;
         let time = clocks.thread_cpu.or(clocks.monotonic)?();
-        Some((time, engine.call_deadline.saturating_mul(crate::engine::TICK.as_nanos() as u64)))
+        Some((time, engine.call_deadline))
     }
 
     /// Runs one call into the guest under its deadline. After a fault the instance must not be used again.
@@ -155,14 +155,17 @@ impl Instance {
     /// What goes before a call. The answer is when it began, where it is timed.
     #[inline]
     fn begin(&mut self, now: Instant) -> Option<u64> {
+        let engine = &self.code.engine.0;
+        let allowed = self.code.quarantine.allowance(self.tenant, &mut self.standing, engine.call_deadline);
         let guest = self.store.data_mut();
         guest.call.now = now;
+        guest.call.allowed = guest.call.patience.of(allowed);
         guest.call.blame = None;
         // The calls of one batch in the typed lane share a deadline.
         guest.call.ticks = if guest.call.processing { guest.call.ticks } else { 0 };
         guest.meter.refused = false;
         guest.meter.exceeded = None;
-        bound(&mut self.store, self.code.engine.0.config.fuel);
+        bound(&mut self.store, engine.config.fuel);
         // Reading a clock takes as long as a short call: one call in so many stands for the others.
         self.calls += 1;
         if self.untimed > 0 {
@@ -170,7 +173,7 @@ impl Instance {
             return None;
         }
         self.untimed = split_mix(&mut self.sampler) % (2 * SAMPLE - 1);
-        self.code.engine.0.config.clocks.monotonic.map(|clock| clock())
+        engine.config.clocks.monotonic.map(|clock| clock())
     }
 
     #[inline]
@@ -221,24 +224,22 @@ impl Instance {
         self.spare_batch = Some(batch);
     }
 
+    /// Ends a trial: calls may take what those of any instance may.
+    pub(crate) fn trust(&mut self) {
+        self.store.data_mut().call.patience = Patience::Whole;
+    }
+
     /// Hands the waiting batch to the guest, which leaves what each token named.
     pub(crate) fn process(&mut self, now: Instant) -> Result<(), Fault> {
-        let shared = self.guest().seats.len() > 1;
-        self.process_within(now, if shared { Patience::Shared } else { Patience::Whole })
-    }
-
-    /// The same, after a batch that this was part of has failed.
-    pub(crate) fn process_again(&mut self, now: Instant) -> Result<(), Fault> {
-        self.process_within(now, Patience::Trial)
-    }
-
-    fn process_within(&mut self, now: Instant, patience: Patience) -> Result<(), Fault> {
         let guest = self.store.data_mut();
+        let patience = guest.call.patience;
         std::mem::swap(&mut self.waiting, &mut guest.batch);
         let frames = std::mem::take(&mut guest.batch.frames);
         guest.call.ticks = 0;
         guest.call.processing = true;
-        guest.call.patience = patience;
+        if guest.seats.len() > 1 {
+            guest.call.patience = Patience::Shared;
+        }
         let result = if self.batched.is_some() {
             let started = self.begin(now);
             let result = match &self.batched {
@@ -251,7 +252,7 @@ impl Instance {
         };
         let guest = self.store.data_mut();
         guest.call.processing = false;
-        guest.call.patience = Patience::Whole;
+        guest.call.patience = patience;
         guest.batch.frames = frames;
         result
     }

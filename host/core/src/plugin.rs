@@ -450,9 +450,10 @@ fn trusted(engine: &Engine, code: &[u8]) -> Option<Component> {
 fn describe(code: &Arc<Code>) -> Result<Description, LoadError> {
     let failed = |fault: Fault| LoadError::Describe(format!("{}: {}", fault.kind, fault.message));
     let nobody = Holdings::new(Tenant::new("nobody", Quotas::default()));
-    let said = Instance::new(code, Limits::default(), WallClock::default(), Instant::ZERO, (nobody, 0))
-        .and_then(|mut instance| instance.describe())
-        .map_err(failed)?;
+    let said =
+        Instance::new(code, Limits::default(), WallClock::default(), Instant::ZERO, Default::default(), (nobody, 0))
+            .and_then(|mut instance| instance.describe())
+            .map_err(failed)?;
     let word = |what: &str, text: &str| {
         if !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_graphic()) {
             return Ok(());

@@ -10,7 +10,7 @@ use crate::session::TenantId;
 /// Faults of one version in a tenant's sessions after which it is not started again there.
 const TOO_OFTEN: u32 = 20;
 /// Faults that a call counts for which did not return: each of them has held up everyone on its worker, so the third is the
-/// last.
+/// last. By then the three have taken what [`allowance`](Quarantine::allowance) gives them, one deadline together.
 const DEADLINE_WEIGHT: u32 = 7;
 
 /// What one version has done.
@@ -18,15 +18,18 @@ const DEADLINE_WEIGHT: u32 = 7;
 pub(crate) struct Quarantine {
     /// Whether it has failed at all, which is then known without a lock.
     failed: AtomicBool,
-    /// How often the answer to [`stops_calls`](Self::stops_calls) may have become another.
+    /// How often somebody's [`Standing`] may have become another.
     changes: AtomicU64,
     offences: Mutex<HashMap<TenantId, Offences>>,
 }
 
-/// Whether calls were stopped, and when that was asked.
+/// How a version stands with a tenant, and when that was asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standing {
     changes: u64,
+    /// Whether a call has not returned.
+    suspect: bool,
+    /// Whether it is called no more.
     stopped: bool,
 }
 
@@ -35,8 +38,7 @@ struct Offences {
     weight: u32,
     /// The last of them, once they are too many.
     reason: Option<String>,
-    /// That one was a call that did not return: then none is made any more.
-    held_up: bool,
+    standing: Standing,
 }
 
 impl Quarantine {
@@ -58,12 +60,26 @@ impl Quarantine {
     /// still holds: then no lock is taken.
     #[inline]
     pub(crate) fn stops_calls(&self, tenant: TenantId, known: &mut Standing) -> bool {
+        self.renew(tenant, known);
+        known.stopped
+    }
+
+    /// Nanoseconds that a call may take of a deadline. Half of it, as long as all calls for this tenant have returned, and
+    /// then a quarter: so the first of them that does not return and the two after it, of which the last ends the version,
+    /// hold up others for one deadline together. A lower bound for each call keeps one session from ending it for all.
+    #[inline]
+    pub(crate) fn allowance(&self, tenant: TenantId, known: &mut Standing, deadline: u64) -> u64 {
+        self.renew(tenant, known);
+        if known.suspect { deadline / 4 } else { deadline / 2 }
+    }
+
+    #[inline]
+    fn renew(&self, tenant: TenantId, known: &mut Standing) {
         let changes = self.changes.load(Ordering::Acquire);
         if known.changes != changes {
-            let stopped = self.offences().get(&tenant).is_some_and(|offences| offences.held_up);
-            *known = Standing { changes, stopped };
+            let standing = self.offences().get(&tenant).map(|offences| offences.standing).unwrap_or_default();
+            *known = Standing { changes, ..standing };
         }
-        known.stopped
     }
 
     /// Forgets all of it.
@@ -78,14 +94,16 @@ impl Quarantine {
     pub(crate) fn count(&self, tenant: TenantId, fault: &Fault, session: &str) -> Option<String> {
         let mut offences = self.offences();
         self.failed.store(true, Ordering::Release);
-        let Offences { weight, reason, held_up } = offences.entry(tenant).or_default();
-        *weight = weight.saturating_add(if fault.kind == FaultKind::Deadline { DEADLINE_WEIGHT } else { 1 });
-        if *weight < TOO_OFTEN || reason.is_some() {
-            return None;
-        }
-        if fault.kind == FaultKind::Deadline {
-            *held_up = true;
+        let Offences { weight, reason, standing } = offences.entry(tenant).or_default();
+        let held_up = fault.kind == FaultKind::Deadline;
+        *weight = weight.saturating_add(if held_up { DEADLINE_WEIGHT } else { 1 });
+        let too_often = *weight >= TOO_OFTEN && reason.is_none();
+        if held_up {
+            *standing = Standing { suspect: true, stopped: standing.stopped || too_often, ..*standing };
             self.changes.fetch_add(1, Ordering::Release);
+        }
+        if !too_often {
+            return None;
         }
         let Fault { kind, message } = fault;
         *reason = Some(format!("it failed too often; last, in the session {session} ({kind}): {message}"));

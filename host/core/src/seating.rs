@@ -7,7 +7,7 @@ use crate::allowance::Used;
 use crate::binding::{Access, Binding};
 use crate::chain::{Isolation, MemberSpec};
 use crate::fault::Fault;
-use crate::guest::{Batch, Bound, Effects, Seat};
+use crate::guest::{Batch, Bound, Effects, Patience, Seat};
 use crate::history::History;
 use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
@@ -39,6 +39,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Before<'a> {
     pub(crate) state: Option<&'a [u8]>,
     pub(crate) inheritance: Option<Box<Inheritance>>,
+    /// How much time its calls have, in an instance of its own.
+    pub(crate) patience: Patience,
 }
 
 /// Why a member could not be seated.
@@ -105,7 +107,7 @@ impl Shard {
         now: Instant,
         id: SessionId,
         spec: &MemberSpec,
-        alone: bool,
+        (alone, patience): (bool, Patience),
     ) -> Result<(InstanceId, bool), Failed> {
         let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
         let (tenant, mut holdings) = (session.tenant, Holdings::new(session.holdings.tenant().clone()));
@@ -125,10 +127,9 @@ impl Shard {
         }
         holdings.take(Quota::Instances, 1).map_err(|exceeded| Failed::Refused(exceeded.into()))?;
         let sampler = split_mix(&mut self.random);
-        let instance = Instance::new(spec.plugin.code(), spec.limits, self.config.wall_clock, now, (holdings, sampler));
-        let mut instance = instance.map_err(Failed::Fault)?;
-        instance.tenant = tenant;
-        let instance = self.instances.insert(Box::new(instance));
+        let (code, wall_clock) = (spec.plugin.code(), self.config.wall_clock);
+        let instance = Instance::new(code, spec.limits, wall_clock, now, (tenant, patience), (holdings, sampler));
+        let instance = self.instances.insert(Box::new(instance.map_err(Failed::Fault)?));
         if shared {
             self.shared.insert(key, instance);
         }
@@ -151,7 +152,7 @@ impl Shard {
             return Err(Failed::Refused(ChainError::Quarantined { plugin: plugin(), reason }));
         }
         let owner = Owner { session: id, member: number };
-        let (instance, shared) = match self.instance_for(now, id, spec, alone) {
+        let (instance, shared) = match self.instance_for(now, id, spec, (alone, before.patience)) {
             Ok(found) => found,
             Err(failed) => {
                 if let Failed::Fault(fault) = &failed {

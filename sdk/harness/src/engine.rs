@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use sandbar_host::{Digest, Engine, EngineConfig, Grants, LoadError, Plugin};
 
-/// What the engine's clock ticks in, and how many ticks a call may take: five seconds, so that no test depends on how busy
-/// the machine is, and one that loops for ever ends all the same.
+/// What the engine's clock ticks in, and how many ticks a call may take at first: five seconds, so that no test depends on how
+/// busy the machine is, and one that loops for ever ends all the same.
 const TICK: Duration = Duration::from_millis(50);
-const DEADLINE: u64 = 100;
+const TICKS: u32 = 100;
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
-    let config = EngineConfig { call_deadline: Some(DEADLINE), ..EngineConfig::default() };
+    // A call may take half of it, in ticks as the engine means them.
+    let call_deadline = Some(sandbar_host::TICK * 2 * TICKS);
+    let config = EngineConfig { call_deadline, ..EngineConfig::default() };
     let engine = Engine::new(config).unwrap_or_else(|error| panic!("{error}"));
     let ticking = engine.clone();
     std::thread::spawn(move || {

@@ -58,7 +58,8 @@ pub struct Server {
     pub cache: Option<PathBuf>,
     /// Where plugin files are looked for beside the configuration's own folder.
     pub plugin_dirs: Vec<PathBuf>,
-    /// The longest a call into a plugin may take, in steps of a millisecond. `None`: the host library's default.
+    /// How long calls of a plugin that do not return may hold up others: see [`EngineConfig`](sandbar_host::EngineConfig).
+    /// `None`: the host library's default.
     pub call_deadline: Option<Duration>,
     /// How often plugin files are looked at for changes; `None`: never, only on SIGHUP.
     pub watch: Option<Duration>,

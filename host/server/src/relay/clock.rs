@@ -33,7 +33,7 @@ fn thread_cpu() -> u64 {
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
-/// The thread that ticks an engine every millisecond.
+/// The thread that ticks an engine every [`TICK`].
 pub(crate) struct Ticker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

@@ -43,7 +43,7 @@ mod worker;
 
 use std::io;
 
-use sandbar_host::{Cache, CacheError, Chain, Engine, EngineConfig, EngineError, TICK};
+use sandbar_host::{Cache, CacheError, Chain, Engine, EngineConfig, EngineError};
 
 use crate::config::{Config, ConfigError, KeyPath, Problem};
 
@@ -147,9 +147,7 @@ fn engine(config: &Config) -> Result<Engine, StartError> {
             Some(Cache::open(folder, key)?)
         }
     };
-    // A deadline is counted in ticks; whatever is begun counts as a whole one.
-    let ticks = |deadline: std::time::Duration| deadline.as_nanos().div_ceil(TICK.as_nanos()) as u64;
-    let call_deadline = config.server.call_deadline.map(ticks);
+    let call_deadline = config.server.call_deadline;
     let (clocks, compiler) = (clock::CLOCKS, crate::compile::compiler());
     Ok(Engine::new(EngineConfig { cache, clocks, call_deadline, compiler, ..EngineConfig::default() })?)
 }
