@@ -8,7 +8,7 @@ use sandbar_host::{Cache, Clocks, Engine, EngineConfig, Grants, Plugin, TICK};
 
 /// Processor time for which calls that do not return may hold up a shard: much more than half of it than any call needs, so that
 /// no scenario depends on how busy the machine is, and little enough to wait for a loop to be stopped.
-pub const DEADLINE: Duration = Duration::from_millis(25);
+pub const DEADLINE: Duration = Duration::from_millis(50);
 
 /// An engine with a thread that ticks, as an embedder has to provide. Compiled code is kept from run to run.
 pub fn engine() -> &'static Engine {

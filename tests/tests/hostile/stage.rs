@@ -65,9 +65,9 @@ pub(crate) struct Stage {
 
 /// An attacker may use little, so that it is soon at its bounds.
 const MEMORY: usize = 32 << 20;
-/// What a call may take in which an attacker is stopped: its time, and as much again for a machine that is busy, the
-/// instance that goes and the one that comes.
-const STOPPING: u32 = 4;
+/// Deadlines that the calls together may take in which an attacker is stopped: one, and as much again for a machine that is busy,
+/// instances that go and those that come.
+const STOPPING: u32 = 2;
 
 /// Loads an attacker, with everything granted but WASI.
 pub(crate) fn load(name: &str) -> Result<Plugin, LoadError> {
