@@ -43,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     // A shard is what one thread drives: any number of sessions. It has no clock; every call is told the time.
     let mut now = Instant::ZERO;
     let mut shard = Shard::new(ShardConfig::default());
+    let mut outputs = Vec::new();
     let session = |name: &str, chain, seed| SessionSpec { name: name.into(), chain, seed, ..SessionSpec::default() };
     let sender = shard.open_session(now, session("sender", answers, 1))?;
     let receiver = shard.open_session(now, session("receiver", asks, 2))?;
@@ -79,7 +80,8 @@ fn main() -> anyhow::Result<()> {
         // one receive call brought in one burst, for whichever sessions it is.
         loop {
             let mut arrived = Vec::new();
-            while let Some(output) = shard.poll_output() {
+            shard.take_outputs(&mut outputs);
+            for output in outputs.drain(..) {
                 match output {
                     Output { to: End::Wire, packet, .. } if is(&packet, LOST) => {
                         println!("{} the link loses {LOST}", time(now))

@@ -13,27 +13,23 @@ use smallvec::SmallVec;
 use crate::effects::Step;
 use crate::event::Event;
 use crate::guest::Sight;
-use crate::hops::{Action, Hop};
+use crate::hops::{Action, Crowd, Hop};
 use crate::instance::Instance;
+use crate::log::{LogId, Logs};
 use crate::packet::{self, Fixed, Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
 use crate::session::{Direction, InstanceId, Session, SessionId, Stream, StreamId};
-use crate::shard::{Datagram, End, Output, Shard};
+use crate::shard::{Datagram, End, Shard, Waiter};
 use crate::time::Instant;
 
 /// Time between two events that tell of what a peer sends and nobody can read.
 const MALFORMED_PAUSE: Duration = Duration::from_secs(10);
 
-/// A packet on its way.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    /// Members that it has still to pass are counted from the wire: on a read, those from `next` on; on a write, those
-    /// below `next`.
-    pub(crate) next: u16,
-    pub(crate) state: State,
-    /// As it will leave. Its stream is `None` for RTCP and for RTP of an SSRC that no stream has.
-    pub(crate) output: Output,
-}
+/// A packet on its way, as it will leave. Its stream is `None` for RTCP and for RTP of an SSRC that no stream has.
+///
+/// Members that it has still to pass are counted from the wire: on a read, those from `next` on; on a write, those below
+/// `next`.
+pub(crate) use crate::shard::Output as Slot;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -63,7 +59,7 @@ impl Slot {
             Direction::Read => End::Application,
             Direction::Write => End::Wire,
         };
-        Self { next, state: State::Going, output: Output { session, stream, to, packet } }
+        Self { session, stream, to, packet, next, state: State::Going }
     }
 
     /// Whether it is among those that go on when a step ends.
@@ -142,7 +138,7 @@ fn hop<'a>(
     slot: &Slot,
 ) -> Option<&'a mut Hop> {
     let member = usize::from(member);
-    let Output { session, stream, packet, .. } = &slot.output;
+    let Slot { session, stream, packet, .. } = slot;
     match stream {
         Some(stream) => streams.get_mut(*stream)?.hops.get_mut(member),
         None => sessions.get_mut(*session)?.hop(direction, member, packet),
@@ -157,6 +153,10 @@ enum Passed {
     Stopped(State),
     /// Past one whose batch is full now.
     Full(InstanceId),
+    /// Past those whose log is full now.
+    FullLog(LogId),
+    /// Nowhere: who of those ahead can be shown one frame is still to be found.
+    Scattered,
     /// Up to one for which the host is to put this header extension on it.
     Stamp { extension: u8, instance: InstanceId, handle: u32, member: u16 },
 }
@@ -164,13 +164,32 @@ enum Passed {
 /// Whom packets are shown to.
 struct Audience<'a> {
     instances: &'a mut SlotMap<InstanceId, Box<Instance>>,
-    waiting: &'a mut VecDeque<(Instant, InstanceId)>,
+    logs: &'a mut Logs,
+    waiting: &'a mut VecDeque<(Instant, Waiter)>,
     prompt: &'a mut Vec<InstanceId>,
     /// Frames at which a batch is full.
     limit: usize,
 }
 
 impl Audience<'_> {
+    /// Takes a packet past all of a crowd; `None` if it has none any more.
+    #[inline(always)]
+    fn show_crowd(&mut self, now: Instant, crowd: &mut Crowd, sight: &Sight<'_>) -> Option<Passed> {
+        let log = self.logs.get_mut(crowd.log)?;
+        if log.since().is_none() {
+            self.waiting.push_back((now, Waiter::Log(crowd.log)));
+        }
+        let mut news = log.push(now, &sight.words, crowd.handle, sight.header, crowd.readers);
+        while news != 0 {
+            let reader = news.trailing_zeros();
+            let instance = log.readers().get(reader as usize).and_then(|id| self.instances.get_mut(*id));
+            instance.into_iter().for_each(|instance| instance.unread.push((crowd.log, reader as u8)));
+            news &= news - 1;
+        }
+        crowd.packets += 1;
+        Some(if log.count() as usize >= self.limit { Passed::FullLog(crowd.log) } else { Passed::All })
+    }
+
     /// Takes a packet past a member that need not be called with it now.
     #[inline(always)]
     fn show(&mut self, now: Instant, hop: &mut Hop, member: u16, sight: &Sight<'_>) -> Passed {
@@ -183,9 +202,10 @@ impl Audience<'_> {
             instance.guest_mut().keep(now, hop.handle, packet);
         }
         hop.packets += 1;
+        self.logs.catch_up(instance);
         let batch = &mut instance.waiting;
         if batch.is_empty() {
-            self.waiting.push_back((now, hop.instance));
+            self.waiting.push_back((now, Waiter::Batch(hop.instance)));
         }
         batch.push(now, sight, hop.handle, view, None);
         if matches!(sight.packet, Packet::Rtcp(_)) && !self.prompt.contains(&hop.instance) {
@@ -269,7 +289,7 @@ impl Shard {
     /// Puts a packet that was lost in place of its retransmission (RFC 4588).
     #[cold]
     fn unwrap_rtx(&mut self, slot: &mut Slot) {
-        let Output { session, stream: Some(stream), packet: Packet::Rtp(packet), .. } = &mut slot.output else {
+        let Slot { session, stream: Some(stream), packet: Packet::Rtp(packet), .. } = slot else {
             return;
         };
         let Some(info) = self.streams.get(*stream).map(|stream| &stream.info) else { return };
@@ -287,7 +307,7 @@ impl Shard {
         session.counts.written += 1;
         let (direction, next) = (Direction::Write, session.members.len() as u16);
         slots.push(Slot::new(id, None, direction, next, packet));
-        let Some(Slot { next, output: Output { stream, packet, .. }, .. }) = slots.last_mut() else { return };
+        let Some(Slot { next, stream, packet, .. }) = slots.last_mut() else { return };
         match packet {
             Packet::Rtp(packet) => {
                 packet.time = now;
@@ -318,7 +338,7 @@ impl Shard {
     #[inline]
     fn each_stream(&self, slots: &[Slot], look: impl Fn(&Stream)) {
         let mut last = None;
-        for stream in slots.iter().map(|slot| slot.output.stream) {
+        for stream in slots.iter().map(|slot| slot.stream) {
             if stream != last
                 && let Some(stream) = stream.and_then(|stream| self.streams.get(stream))
             {
@@ -342,7 +362,7 @@ impl Shard {
         let mut nearest = None;
         for slot in slots {
             if slot.state == State::Going {
-                let Slot { next, state, output: Output { session, stream, packet, .. } } = slot;
+                let Slot { next, state, session, stream, packet, .. } = slot;
                 loop {
                     match self.advance(now, direction, (*session, *stream, packet), next) {
                         Passed::All => break,
@@ -351,6 +371,8 @@ impl Shard {
                             break;
                         }
                         Passed::Full(instance) => self.flush(now, instance),
+                        Passed::FullLog(log) => self.hand_out(now, log),
+                        Passed::Scattered => stream.iter().for_each(|stream| self.find_crowd(*stream)),
                         Passed::Stamp { extension, instance, handle, member } => {
                             // Else its member has failed, and what becomes of the packet is another question.
                             if self.stamp(now, (instance, handle), extension, packet) {
@@ -387,14 +409,29 @@ impl Shard {
         if direction == Direction::Write && *next == 0 {
             return Passed::All;
         }
-        let Self { sessions, streams, instances, waiting, prompt, .. } = self;
-        let mut audience = Audience { instances, waiting, prompt, limit: self.config.batch_frames };
+        let Self { sessions, streams, instances, logs, waiting, prompt, .. } = self;
+        let mut audience = Audience { instances, logs, waiting, prompt, limit: self.config.batch_frames };
         if let Some(stream) = stream {
             let Some(stream) = streams.get_mut(stream) else { return Passed::All };
+            if stream.hops.stale {
+                return Passed::Scattered;
+            }
             let mut sight = None;
             while let Some(member) = stream.hops.ahead(direction, *next) {
-                let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
                 let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
+                let crowd = &mut stream.hops.crowd;
+                if crowd.members != 0
+                    && crowd.first == member
+                    && sight.plain
+                    && let Some(passed) = audience.show_crowd(now, crowd, sight)
+                {
+                    *next = behind(direction, crowd.last);
+                    match passed {
+                        Passed::All => continue,
+                        full => return full,
+                    }
+                }
+                let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
                 match audience.show(now, hop, member, sight) {
                     Passed::All => *next = behind(direction, member),
                     full @ Passed::Full(_) => {
@@ -454,8 +491,9 @@ impl Shard {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let Some((seat, _, stamps)) = instance.guest_mut().stamps(handle) else { return };
         let Some(wanted) = stamps.ask() else { return };
+        self.logs.catch_up(instance);
         if instance.waiting.is_empty() {
-            self.waiting.push_back((now, id));
+            self.waiting.push_back((now, Waiter::Batch(id)));
         }
         instance.waiting.push_refill(now, seat, wanted);
     }
@@ -473,7 +511,7 @@ impl Shard {
         }
         let mut called: SmallVec<[InstanceId; 4]> = SmallVec::new();
         let mut closed = false;
-        let Self { sessions, streams, instances, .. } = self;
+        let Self { sessions, streams, instances, logs, .. } = self;
         for (at, slot) in slots.iter_mut().enumerate() {
             if !slot.stopped_at(direction, member) {
                 continue;
@@ -491,13 +529,14 @@ impl Shard {
                     hop.packets += 1;
                     slot.state = State::Waiting;
                     if hop.history
-                        && let Packet::Rtp(packet) = &slot.output.packet
+                        && let Packet::Rtp(packet) = &slot.packet
                     {
                         instance.guest_mut().keep(now, hop.handle, packet);
                     }
+                    logs.catch_up(instance);
                     instance.waiting.push(
                         now,
-                        &Sight::new(direction, &slot.output.packet),
+                        &Sight::new(direction, &slot.packet),
                         hop.handle,
                         view,
                         Some(at as u32),
@@ -543,7 +582,7 @@ impl Shard {
             }
         };
         slots.retain_mut(|slot| {
-            let Output { session: id, packet, .. } = &mut slot.output;
+            let Slot { session: id, packet, .. } = slot;
             if *id != run.0 {
                 count(sessions, std::mem::take(&mut run));
                 if !sessions.contains_key(*id) {
@@ -570,10 +609,9 @@ impl Shard {
         count(sessions, run);
         if self.output.is_empty() {
             // Mostly all that came before has been taken: then the burst is what is asked for, where it stands.
-            let empty = Vec::from(std::mem::take(&mut self.output));
-            self.output = std::mem::replace(slots, empty).into();
+            std::mem::swap(slots, &mut self.output);
         } else {
-            self.output.extend(slots.drain(..));
+            self.output.append(slots);
         }
     }
 }

@@ -6,9 +6,10 @@ use crate::event::Event;
 use crate::fault::{Fault, FaultKind};
 use crate::guest::{Batch, Effects, Note, Out, Shown};
 use crate::hops::Action;
+use crate::log::LogId;
 use crate::packet::{Kind, Packet, RtpPacket};
 use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
-use crate::shard::{Output, Shard};
+use crate::shard::Shard;
 use crate::time::Instant;
 
 /// One member's step of a walk, while its transforms are called.
@@ -75,9 +76,22 @@ impl Shard {
 
     /// Hands an instance what waits for it. A batch that packets wait for is left to the step that they are in.
     pub(crate) fn flush(&mut self, now: Instant, id: InstanceId) {
-        let batch = self.instances.get(id).map(|instance| &instance.waiting);
-        if batch.is_some_and(|batch| !batch.is_empty() && !batch.urgent()) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        self.logs.catch_up(instance);
+        if !instance.waiting.is_empty() && !instance.waiting.urgent() {
             self.call_batch(now, id, None);
+        }
+    }
+
+    /// Hands all readers of a log what they have not read yet.
+    pub(crate) fn hand_out(&mut self, now: Instant, id: LogId) {
+        let Some(readers) = self.logs.get(id).map(|log| log.readers().clone()) else { return };
+        for reader in &readers {
+            self.instances.get_mut(*reader).into_iter().for_each(|instance| self.logs.catch_up(instance));
+        }
+        self.logs.clear(id);
+        for reader in readers {
+            self.flush(now, reader);
         }
     }
 
@@ -133,7 +147,7 @@ impl Shard {
             for (packet, attributes, _) in batch.attributes.iter_mut().filter(|(.., changed)| *changed) {
                 let slot = batch.tokens.iter().find(|token| token.packet == *packet).map(|token| token.slot as usize);
                 if let Some(slot) = slot.and_then(|slot| step.slots.get_mut(slot)) {
-                    slot.output.packet.set_attributes(std::mem::take(attributes));
+                    slot.packet.set_attributes(std::mem::take(attributes));
                 }
             }
         }
@@ -291,7 +305,7 @@ impl Shard {
         for direction in [Direction::Read, Direction::Write] {
             for slot in std::mem::take(&mut self.emitted[direction as usize]) {
                 discarded += 1;
-                let session = self.sessions.get_mut(slot.output.session);
+                let session = self.sessions.get_mut(slot.session);
                 if let Some(member) = session.and_then(|session| session.members.get_mut(slot.passed(direction))) {
                     member.past.dropped += 1;
                 }
@@ -314,12 +328,11 @@ impl<'a> Step<'a> {
     }
 
     /// Takes the packet at `at` out of the burst.
-    pub(crate) fn take(&mut self, at: u32) -> Option<Output> {
+    pub(crate) fn take(&mut self, at: u32) -> Option<Slot> {
         let slot = self.slots.get_mut(at as usize).filter(|slot| slot.state == State::Waiting)?;
         slot.state = State::Taken;
-        let Output { session, stream, to, ref mut packet } = slot.output;
-        let packet = std::mem::replace(packet, Packet::Malformed(Kind::Rtp, bytes::Bytes::new()));
-        Some(Output { session, stream, to, packet })
+        let packet = std::mem::replace(&mut slot.packet, Packet::Malformed(Kind::Rtp, bytes::Bytes::new()));
+        Some(Slot { packet, ..*slot })
     }
 
     /// Lets the packet at `at` go on, with `bytes` in place of what was shown unless they are none; they have been checked.
@@ -328,7 +341,7 @@ impl<'a> Step<'a> {
             self.disordered(*anchor);
         }
         let Some(slot) = self.slots.get_mut(at as usize) else { return };
-        match (&mut slot.output.packet, shown) {
+        match (&mut slot.packet, shown) {
             _ if bytes.is_empty() => {}
             (Packet::Rtp(packet), Shown::Header) => packet.replace_header_only(bytes),
             (Packet::Rtp(packet), Shown::Packet) => {
@@ -363,10 +376,10 @@ impl<'a> Step<'a> {
     /// Puts a packet where the one at `at` was; gives whose session that is.
     fn add_in_place(&mut self, at: u32, anchor: &mut u32, mut packet: Packet) -> Option<SessionId> {
         let original = self.slots.get(at as usize)?;
-        packet.set_attributes(original.output.packet.attributes().clone());
+        packet.set_attributes(original.packet.attributes().clone());
         let next = behind(self.direction, self.member);
-        let session = original.output.session;
-        let slot = Slot::new(session, original.output.stream, self.direction, next, packet);
+        let session = original.session;
+        let slot = Slot::new(session, original.stream, self.direction, next, packet);
         *anchor = at.max(*anchor);
         self.add(*anchor, slot);
         Some(session)
@@ -382,7 +395,7 @@ impl<'a> Step<'a> {
         if new.is_empty() {
             return;
         }
-        let waits = |slot: &Slot| slot.output.session == session && slot.state == State::Waiting;
+        let waits = |slot: &Slot| slot.session == session && slot.state == State::Waiting;
         let anchor = self.slots.iter().position(waits).unwrap_or(0) as u32;
         let added = new.len();
         let moves = self.disordered(anchor);

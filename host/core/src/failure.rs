@@ -37,7 +37,7 @@ impl Shard {
         mut step: Option<&mut Step<'_>>,
     ) {
         self.hear_last_words(id);
-        let Some(mut dead) = self.instances.remove(id) else { return };
+        let Some(mut dead) = self.end_instance(id) else { return };
         dead.give_up_waiting();
         self.shared.retain(|_, shared| *shared != id);
         let held: Vec<(Owner, Held)> =
@@ -93,7 +93,7 @@ impl Shard {
         for (owner, prepared) in &clean {
             if found {
                 self.release_held(prepared.instance, prepared.seat, None);
-                self.instances.remove(prepared.instance);
+                self.end_instance(prepared.instance);
                 self.tell_displaced(*owner);
             }
         }
@@ -106,7 +106,7 @@ impl Shard {
         for (owner, prepared) in clean {
             let session = self.sessions.get_mut(owner.session);
             let Some((session, index)) = session.and_then(|s| s.member(owner.member).map(|index| (s, index))) else {
-                self.instances.remove(prepared.instance);
+                self.end_instance(prepared.instance);
                 continue;
             };
             session.members[index].incident = Some(incident);
@@ -137,7 +137,7 @@ impl Shard {
             if member.running() {
                 let seat = member.seat;
                 self.release_held(instance, seat, None);
-                self.instances.remove(instance);
+                self.end_instance(instance);
                 self.displace(owner);
                 self.tell_displaced(owner);
             }
@@ -227,7 +227,7 @@ impl Shard {
             }
             Err(fault) => {
                 let kind = fault.kind;
-                self.instances.remove(prepared.instance);
+                self.end_instance(prepared.instance);
                 self.punish(now, owner, fault);
                 self.resolve(dead, Some(seat), owner, step);
                 Err(Some(kind))
@@ -310,7 +310,7 @@ impl Shard {
     /// Seats again those members that packets stand before and that lost their instance.
     pub(crate) fn revive_all(&mut self, now: Instant, direction: Direction, member: u16, slots: &[crate::burst::Slot]) {
         let mut sessions: Vec<SessionId> =
-            slots.iter().filter(|slot| slot.stopped_at(direction, member)).map(|slot| slot.output.session).collect();
+            slots.iter().filter(|slot| slot.stopped_at(direction, member)).map(|slot| slot.session).collect();
         sessions.sort_unstable();
         sessions.dedup();
         for id in sessions {

@@ -106,6 +106,26 @@ impl Frames {
         }
     }
 
+    /// Appends whole frames, with `shift` added to the number of each packet.
+    pub(crate) fn append(&mut self, frames: &[u8], shift: u32) {
+        if self.bytes.len() < self.len + frames.len() {
+            self.make_room(frames.len());
+        }
+        let Some(place) = self.bytes.get_mut(self.len..self.len + frames.len()) else { return };
+        place.copy_from_slice(frames);
+        self.len += frames.len();
+        let mut rest = place;
+        while shift != 0
+            && let Some((head, after)) = rest.split_first_chunk_mut::<HEAD>()
+        {
+            let included = usize::from(u16::from_le_bytes([head[2], head[3]]));
+            if let Some(packet) = head.last_chunk_mut() {
+                *packet = u32::from_le_bytes(*packet).wrapping_add(shift).to_le_bytes();
+            }
+            rest = after.get_mut(included..).unwrap_or_default();
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn make_room(&mut self, need: usize) {

@@ -129,13 +129,13 @@ pub(crate) struct Sight<'a> {
     /// Without handle and number.
     head: Head,
     /// The same of a frame with the header only, as it is written.
-    words: Words,
+    pub(crate) words: Words,
     /// The header, of RTP.
-    header: &'a [u8],
+    pub(crate) header: &'a [u8],
     ssrc: u32,
     payload: u32,
     /// Whether it is RTP without attributes, as nearly all is.
-    plain: bool,
+    pub(crate) plain: bool,
 }
 
 impl<'a> Sight<'a> {
@@ -178,13 +178,18 @@ pub(crate) struct Batch {
     /// Attributes of those packets that have any, by the frame's number; the flag says that the guest has changed them.
     pub(crate) attributes: Vec<(u32, Attributes, bool)>,
     /// When its first frame was entered.
-    pub(crate) since: Instant,
+    since: Instant,
 }
 
 impl Batch {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// When its first frame was entered, if there is one.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        (!self.is_empty()).then_some(self.since)
     }
 
     /// Whether packets wait for this batch.
@@ -261,6 +266,16 @@ impl Batch {
             self.tokens.push(Token::new(number, slot, handle, sight, shown));
         }
         self.frames.push(Head { flags, handle, size, packet: number, ..sight.head }, included);
+    }
+
+    /// Appends `count` frames that were entered at `since` or later, of packets that wait for nobody. They are numbered from
+    /// `first` on.
+    pub(crate) fn append(&mut self, since: Instant, frames: &[u8], first: u32, count: u32) {
+        if self.count == 0 {
+            self.since = since;
+        }
+        self.frames.append(frames, self.count.wrapping_sub(first));
+        self.count += count;
     }
 
     /// Appends a timer's frame.

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use crate::attributes::Attributes;
-use crate::burst::{Slot, behind};
+use crate::burst::{Slot, State, behind};
 use crate::chain::FaultPolicy;
 use crate::effects::Step;
 use crate::guest::Batch;
 use crate::packet::Packet;
 use crate::seating::Prepared;
 use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
-use crate::shard::{End, Output, Shard};
+use crate::shard::{End, Shard};
 use crate::time::Instant;
 
 /// Of one session's interceptor, by their numbers, and so in the order in which they were held.
@@ -42,7 +42,7 @@ pub(crate) enum Place {
     /// Still in the burst that the running call was given, under this number.
     Burst(u32),
     /// Here.
-    Host(Output),
+    Host(Slot),
 }
 
 /// What a call does with packets that are held, or are to be; takes effect once it has returned.
@@ -69,7 +69,7 @@ pub(crate) enum Hold {
 /// What a predecessor holds, as its successor is told while it is bound to the streams.
 #[derive(Debug, Default)]
 pub(crate) struct Inheritance {
-    pub(crate) packets: Vec<(u64, StreamId, Output)>,
+    pub(crate) packets: Vec<(u64, StreamId, Slot)>,
     /// Streams whose packets the successor has asked for.
     pub(crate) claimed: Vec<StreamId>,
 }
@@ -123,7 +123,7 @@ impl Held {
     }
 
     /// Those that are here, in their order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32, &Output)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u32, &Slot)> {
         self.packets.iter().filter_map(|(id, kept)| match &kept.place {
             Place::Host(output) if !kept.leaving => Some((*id, kept.stream, output)),
             _ => None,
@@ -131,7 +131,7 @@ impl Held {
     }
 
     /// Takes out those that `wanted` says, by their streams, in their order.
-    fn take(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<Output> {
+    fn take(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<Slot> {
         let taken: Vec<_> = self.packets.extract_if(.., |_, kept| wanted(kept.stream)).collect();
         let mut outputs = Vec::with_capacity(taken.len());
         for (_, kept) in taken {
@@ -157,7 +157,7 @@ impl Held {
     }
 }
 
-impl Output {
+impl Slot {
     fn direction(&self) -> Direction {
         match self.to {
             End::Application => Direction::Read,
@@ -166,9 +166,9 @@ impl Output {
     }
 
     /// The packet as it goes on behind the member at `index`.
-    fn behind(self, index: usize) -> Slot {
-        let direction = self.direction();
-        Slot::new(self.session, self.stream, direction, behind(direction, index as u16), self.packet)
+    fn behind(self, index: usize) -> Self {
+        let next = behind(self.direction(), index as u16);
+        Self { next, state: State::Going, ..self }
     }
 }
 
@@ -223,7 +223,7 @@ impl Shard {
     }
 
     /// Lets a packet go on from a member's place.
-    fn go_on(&mut self, owner: Owner, output: Output, step: Option<&mut Step<'_>>, anchor: u32) {
+    fn go_on(&mut self, owner: Owner, output: Slot, step: Option<&mut Step<'_>>, anchor: u32) {
         let Some(index) = self.sessions.get(owner.session).and_then(|session| session.member(owner.member)) else {
             return;
         };

@@ -1,7 +1,9 @@
 //! What each member of a chain does with the packets of one stream.
 
 use crate::binding::{Access, View};
-use crate::session::{Direction, InstanceId};
+use crate::burst::behind;
+use crate::log::LogId;
+use crate::session::{Counts, Direction, InstanceId};
 
 /// What happens to a packet at a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,18 +69,38 @@ impl Hop {
 /// Most members of a chain: one bit each.
 pub(crate) const MAX_MEMBERS: usize = 64;
 
+/// Members next to each other, but for those who pass, that are shown the same frame of a stream's packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Crowd {
+    /// A bit for each of these members.
+    pub(crate) members: u64,
+    /// The first and the last that a packet comes to.
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    /// The stream as all of their instances know it.
+    pub(crate) handle: u32,
+    pub(crate) log: LogId,
+    /// Which of the log's readers they are.
+    pub(crate) readers: u64,
+    /// Packets that they were shown together, each of them.
+    pub(crate) packets: u64,
+}
+
 /// The hops of one stream, in the chain's order, and which of them do anything.
 #[derive(Debug)]
 pub(crate) struct Hops {
     /// A bit per member at which packets do not simply go by, so that those who pass cost nothing.
     busy: u64,
+    /// Whether the crowd is still to be found, as a hop has changed.
+    pub(crate) stale: bool,
+    pub(crate) crowd: Crowd,
     list: Vec<Hop>,
 }
 
 impl Hops {
     /// At `members` members, all of which pass.
     pub(crate) fn new(members: usize) -> Self {
-        Self { busy: 0, list: vec![Hop::default(); members] }
+        Self { busy: 0, stale: false, crowd: Crowd::default(), list: vec![Hop::default(); members] }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -95,8 +117,32 @@ impl Hops {
         self.list.get_mut(index)
     }
 
+    /// Packets that came to a member, and what it let go no further.
+    pub(crate) fn counts(&self, index: usize) -> Counts {
+        let Some(hop) = self.list.get(index) else { return Counts::default() };
+        let together = if self.crowd.members & 1 << index != 0 { self.crowd.packets } else { 0 };
+        Counts { packets: hop.packets + together, ..Counts::from(hop) }
+    }
+
+    /// Takes another crowd, or none, as its members are no longer those next to each other.
+    pub(crate) fn set_crowd(&mut self, crowd: Crowd) {
+        self.scatter();
+        self.crowd = crowd;
+        self.stale = false;
+    }
+
+    /// Leaves each of the crowd on its own.
+    fn scatter(&mut self) {
+        let Crowd { members, packets, .. } = std::mem::take(&mut self.crowd);
+        for (_, hop) in self.list.iter_mut().enumerate().filter(|(index, _)| members & 1 << index != 0) {
+            hop.packets += packets;
+        }
+        self.stale = true;
+    }
+
     /// Changes what a member does with the stream.
     pub(crate) fn change(&mut self, index: usize, change: impl FnOnce(&mut Hop)) {
+        self.scatter();
         let Some(hop) = self.list.get_mut(index) else { return };
         change(hop);
         let bit = 1 << index;
@@ -105,19 +151,21 @@ impl Hops {
 
     /// Makes room for a member at `index`, which passes.
     pub(crate) fn insert(&mut self, index: usize) {
+        self.scatter();
         self.list.insert(index, Hop::default());
         self.recount();
     }
 
     pub(crate) fn remove(&mut self, index: usize) {
+        self.scatter();
         self.list.remove(index);
         self.recount();
     }
 
-    /// Reads of each busy hop what a packet will ask of it.
+    /// Reads of each busy hop what a packet will ask of it. Of those of a crowd it asks nothing.
     #[inline]
     pub(crate) fn warm(&self) {
-        let mut busy = self.busy;
+        let mut busy = self.busy & !self.crowd.members;
         while busy != 0 {
             let hop = self.list.get(busy.trailing_zeros() as usize);
             std::hint::black_box(hop.map(|hop| hop.packets));
@@ -127,6 +175,16 @@ impl Hops {
 
     fn recount(&mut self) {
         self.busy = self.list.iter().enumerate().filter(|(_, hop)| hop.stops()).fold(0, |busy, (at, _)| busy | 1 << at);
+    }
+
+    /// The members that do anything with a packet, in the order in which it comes to them.
+    pub(crate) fn busy(&self, direction: Direction) -> impl Iterator<Item = (u16, &Hop)> {
+        let mut next = if direction == Direction::Read { 0 } else { self.list.len() as u16 };
+        std::iter::from_fn(move || {
+            let member = self.ahead(direction, next)?;
+            next = behind(direction, member);
+            Some((member, self.list.get(usize::from(member))?))
+        })
     }
 
     /// The next member that does anything with a packet that stands at `next` (see [`Slot::next`](crate::burst::Slot)).

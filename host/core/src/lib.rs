@@ -41,9 +41,10 @@
 //! };
 //! shard.read(now, [datagram(1), datagram(3)]);
 //!
-//! let (mut to_peer, mut to_application) = (Vec::new(), Vec::new());
+//! let (mut to_peer, mut to_application, mut outputs) = (Vec::new(), Vec::new(), Vec::new());
 //! while now < Instant::ZERO + Duration::from_millis(200) {
-//!     while let Some(output) = shard.poll_output() {
+//!     shard.take_outputs(&mut outputs);
+//!     for output in outputs.drain(..) {
 //!         match output.to {
 //!             End::Wire => to_peer.push(output.packet.to_bytes()),
 //!             End::Application => to_application.push(output.packet),
@@ -108,6 +109,7 @@ mod hops;
 mod ids;
 mod imports;
 mod instance;
+mod log;
 mod order;
 mod packet;
 mod plugin;

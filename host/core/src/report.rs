@@ -103,13 +103,14 @@ impl Shard {
         let streams = self.streams_of(id);
         let mut counts: Counts = member.past;
         let mut history_bytes = 0;
-        for hop in streams.iter().filter_map(|stream| self.streams.get(*stream)?.hops.get(index)) {
-            counts.add(hop);
+        for hops in streams.iter().filter_map(|stream| Some(&self.streams.get(*stream)?.hops)) {
+            counts.add(hops.counts(index));
+            let Some(hop) = hops.get(index) else { continue };
             let bound = instance.and_then(|instance| instance.guest().streams.get(hop.handle));
             history_bytes += bound.and_then(|bound| bound.history.as_ref()).map_or(0, |history| history.memory());
         }
         for hop in [&member.rtcp_read, &member.rtcp_write, &member.unbound_read, &member.unbound_write] {
-            counts.add(hop);
+            counts.add(hop.into());
         }
         let plugin = &member.spec.plugin;
         let seat = instance.and_then(|instance| instance.guest().seats.get(member.seat));

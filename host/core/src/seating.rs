@@ -13,7 +13,7 @@ use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::imports::split_mix;
 use crate::instance::Instance;
-use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Source, Stream, StreamId};
+use crate::session::{Counts, Direction, InstanceId, Member, MemberState, Owner, SessionId, Source, Stream, StreamId};
 use crate::shard::{BindError, ChainError, Shard};
 use crate::sink::Outlet;
 use crate::stamps::Stamps;
@@ -203,7 +203,7 @@ impl Shard {
         let (bound, effects) = (Vec::with_capacity(streams.len()), Box::default());
         let mut prepared = Prepared { instance, seat, streams: bound, rtcp, shared, effects };
         for stream in streams {
-            match self.offer(now, instance, seat, stream, spec) {
+            match self.offer(now, (instance, shared), seat, stream, spec) {
                 Ok((handle, binding)) => prepared.streams.push((stream, handle, binding)),
                 Err(Failed::Refused(error)) => {
                     self.withdraw(now, instance, Some(seat));
@@ -237,11 +237,11 @@ impl Shard {
         self.drop_if_empty(id);
     }
 
-    /// Offers a seated plugin a stream.
+    /// Offers a seated plugin a stream, in an instance that others share or not.
     fn offer(
         &mut self,
         now: Instant,
-        id: InstanceId,
+        (id, shared): (InstanceId, bool),
         seat: u32,
         stream: StreamId,
         spec: &MemberSpec,
@@ -265,7 +265,8 @@ impl Shard {
             reserved: 0,
             timer: Timer::default(),
         };
-        let Some(handle) = instance.guest_mut().streams.insert(bound) else {
+        let wanted = self.sessions.get(known.session).map_or(0, |session| session.handle(known, shared));
+        let Some(handle) = instance.guest_mut().streams.insert_as(wanted, bound) else {
             return Err(refused("the instance has no number left for another stream"));
         };
         let binding = match instance.bind_stream(now, seat, handle).map_err(Failed::Fault)? {
@@ -401,8 +402,8 @@ impl Shard {
     fn bind_at(&mut self, now: Instant, id: SessionId, index: usize, stream: StreamId) -> Result<(), BindError> {
         let member = self.member_at(id, index)?;
         let (instance, seat, number) = (member.instance, member.seat, member.number);
-        match member.state {
-            MemberState::Running { .. } => {}
+        let shared = match member.state {
+            MemberState::Running { shared } => shared,
             MemberState::Displaced => {
                 if let Some(stream) = self.streams.get_mut(stream) {
                     stream.hops.change(index, |hop| hop.become_(Action::Revive, false, instance, 0));
@@ -410,10 +411,10 @@ impl Shard {
                 return Ok(());
             }
             MemberState::Bypassed | MemberState::Closed | MemberState::Restarting => return Ok(()),
-        }
+        };
         let spec = member.spec.clone();
         self.flush(now, instance);
-        match self.offer(now, instance, seat, stream, &spec) {
+        match self.offer(now, (instance, shared), seat, stream, &spec) {
             Ok((handle, binding)) => {
                 self.install_stream(id, index, instance, stream, handle, binding);
                 self.absorb(instance);
@@ -461,9 +462,10 @@ impl Shard {
                     None => {}
                 }
             }
-            let hop = self.streams.get(stream).and_then(|stream| stream.hops.get(index)).copied().unwrap_or(hop);
+            let counts =
+                self.streams.get(stream).map_or_else(|| Counts::from(&hop), |stream| stream.hops.counts(index));
             if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {
-                member.past.add(&hop);
+                member.past.add(counts);
             }
             if let Some(ended) = self.streams.get_mut(stream) {
                 ended.hops.change(index, |hop| hop.unbound = false);
@@ -505,9 +507,17 @@ impl Shard {
         self.instances.get_mut(id)?.guest_mut().seats.get_mut(seat)
     }
 
+    /// Takes an instance out of the shard, with all that it was still to be handed.
+    pub(crate) fn end_instance(&mut self, id: InstanceId) -> Option<Box<Instance>> {
+        let mut instance = self.instances.remove(id)?;
+        self.logs.catch_up(&mut instance);
+        self.logs.end(&instance);
+        Some(instance)
+    }
+
     pub(crate) fn drop_if_empty(&mut self, id: InstanceId) {
         if self.instances.get(id).is_some_and(|instance| instance.guest().seats.len() == 0) {
-            self.instances.remove(id);
+            self.end_instance(id);
             self.shared.retain(|_, shared| *shared != id);
         }
     }

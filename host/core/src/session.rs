@@ -219,10 +219,16 @@ pub(crate) struct Counts {
     pub(crate) dropped: u64,
 }
 
+impl From<&Hop> for Counts {
+    fn from(hop: &Hop) -> Self {
+        Self { packets: hop.packets, dropped: hop.dropped }
+    }
+}
+
 impl Counts {
-    pub(crate) fn add(&mut self, hop: &Hop) {
-        self.packets += hop.packets;
-        self.dropped += hop.dropped;
+    pub(crate) fn add(&mut self, more: Self) {
+        self.packets += more.packets;
+        self.dropped += more.dropped;
     }
 }
 
@@ -306,6 +312,13 @@ impl Session {
     pub(crate) fn malformed(&mut self, kind: Kind, bytes: Bytes) -> Option<Packet> {
         self.counts.malformed += 1;
         (self.malformed == Malformed::Forward).then_some(Packet::Malformed(kind, bytes))
+    }
+
+    /// The number of a stream in instances that others share, or in those that do not, if it is in one.
+    pub(crate) fn handle(&self, stream: &Stream, shared: bool) -> u32 {
+        let of = self.members.iter().enumerate().filter(|(_, member)| member.state == MemberState::Running { shared });
+        let handles = of.filter_map(|(index, _)| Some(stream.hops.get(index)?.handle));
+        handles.max().unwrap_or_default()
     }
 
     pub(crate) fn member(&self, number: u32) -> Option<usize> {

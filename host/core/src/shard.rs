@@ -8,12 +8,13 @@ use bytes::Bytes;
 use slotmap::SlotMap;
 
 use crate::bindings::types::Refusal;
-use crate::burst::Slot;
+use crate::burst::{Slot, State};
 use crate::chain::Limits;
 use crate::event::{Culprit, Event};
 use crate::fault::Fault;
 use crate::imports::split_mix;
 use crate::instance::{Instance, SessionInfo};
+use crate::log::{Log, LogId, Logs};
 use crate::packet::{Kind, Packet};
 use crate::plugin::{Digest, Grants, Lane};
 use crate::rtcp::{self, Speaker};
@@ -80,6 +81,9 @@ pub struct Output {
     pub to: End,
     /// The packet.
     pub packet: Packet,
+    /// How far it has come, while it is on its way.
+    pub(crate) next: u16,
+    pub(crate) state: State,
 }
 
 /// Why a chain or a change of it is refused. What ran before runs on.
@@ -167,6 +171,13 @@ pub enum ControlError {
 /// Which instances are shared: by tenant, plugin, lane, grants and limits.
 pub(crate) type SharedKey = (TenantId, Digest, Lane, Grants, Limits);
 
+/// Whose frames wait to be handed over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Waiter {
+    Batch(InstanceId),
+    Log(LogId),
+}
+
 /// What comes at its time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
@@ -176,14 +187,14 @@ pub(crate) enum Alarm {
 
 /// The sessions that one thread drives, with their plugins' instances.
 ///
-/// Feed it what sockets and the application bring, and time; then take what it has for them: [`poll_output`], and where
+/// Feed it what sockets and the application bring, and time; then take what it has for them: [`take_outputs`], and where
 /// wanted [`poll_event`] and [`poll_sink`], until they are empty, and call [`handle_timeout`] when [`poll_timeout`] has
 /// come. It has no sockets, threads or clock, and never panics on what a plugin or a peer does.
 ///
 /// Invariant: between two calls, a packet is in a history, held by a plugin's own state as a number, or in the output
 /// queue; none is on its way.
 ///
-/// [`poll_output`]: Self::poll_output
+/// [`take_outputs`]: Self::take_outputs
 /// [`poll_event`]: Self::poll_event
 /// [`poll_sink`]: Self::poll_sink
 /// [`handle_timeout`]: Self::handle_timeout
@@ -195,8 +206,9 @@ pub struct Shard {
     pub(crate) instances: SlotMap<InstanceId, Box<Instance>>,
     pub(crate) shared: HashMap<SharedKey, InstanceId>,
     pub(crate) wheel: Wheel<Alarm>,
-    /// Instances whose batches wait, by when they began; an entry counts only while its batch is that old.
-    pub(crate) waiting: VecDeque<(Instant, InstanceId)>,
+    /// Batches and logs that wait, by when they began; an entry counts only while its frames are that old.
+    pub(crate) waiting: VecDeque<(Instant, Waiter)>,
+    pub(crate) logs: Logs,
     /// Instances whose batches have RTCP, which does not wait.
     pub(crate) prompt: Vec<InstanceId>,
     /// Packets that plugins emitted, on their way in each direction.
@@ -209,7 +221,7 @@ pub struct Shard {
     /// Sessions with RTCP to merge.
     pub(crate) talkers: Vec<SessionId>,
     /// Packets that are through their chains.
-    pub(crate) output: VecDeque<Slot>,
+    pub(crate) output: Vec<Output>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) sink: SinkQueue,
     /// Kept to reuse its memory.
@@ -240,13 +252,14 @@ impl Shard {
             shared: HashMap::new(),
             wheel: Wheel::new(),
             waiting: VecDeque::new(),
+            logs: Logs::default(),
             prompt: Vec::new(),
             emitted: [Vec::new(), Vec::new()],
             incidents: HashMap::new(),
             next_incident: 0,
             cleared: Vec::new(),
             talkers: Vec::new(),
-            output: VecDeque::new(),
+            output: Vec::new(),
             events: VecDeque::new(),
             sink: SinkQueue::default(),
             spare: Vec::new(),
@@ -328,7 +341,7 @@ impl Shard {
 
     /// A session that was never opened has nothing to say.
     fn discard_output(&mut self, id: SessionId) {
-        self.output.retain(|slot| slot.output.session != id);
+        self.output.retain(|output| output.session != id);
     }
 
     /// Binds a stream that this side sends. Plugins of the chain are asked in its order.
@@ -390,14 +403,18 @@ impl Shard {
 
     /// When [`handle_timeout`](Self::handle_timeout) is next needed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let batch = self.waiting.front().map(|(since, _)| *since + self.config.batch_age);
-        batch.into_iter().chain(self.wheel.next_due()).min()
+        let frames = self.waiting.front().map(|(since, _)| *since + self.config.batch_age);
+        frames.into_iter().chain(self.wheel.next_due()).min()
     }
 
-    /// The next packet for a peer or the application.
+    /// Appends all packets for peers and applications, in order. Best to an empty list: that becomes the shard's next, and nothing
+    /// is copied.
     #[inline]
-    pub fn poll_output(&mut self) -> Option<Output> {
-        self.output.pop_front().map(|slot| slot.output)
+    pub fn take_outputs(&mut self, to: &mut Vec<Output>) {
+        match to.is_empty() {
+            true => std::mem::swap(to, &mut self.output),
+            false => to.append(&mut self.output),
+        }
     }
 
     /// The next event.
@@ -453,12 +470,15 @@ impl Shard {
     /// Ends a call into the shard: batches that are due are handed over, what plugins emitted goes its way, and the
     /// tick's RTCP is merged.
     pub(crate) fn settle(&mut self, now: Instant) {
-        while let Some((since, instance)) = self.oldest_batch() {
+        while let Some((since, waiter)) = self.oldest() {
             if now - since < self.config.batch_age {
                 break;
             }
             self.waiting.pop_front();
-            self.flush(now, instance);
+            match waiter {
+                Waiter::Batch(instance) => self.flush(now, instance),
+                Waiter::Log(log) => self.hand_out(now, log),
+            }
         }
         if !self.prompt.is_empty() {
             for instance in std::mem::take(&mut self.prompt) {
@@ -470,16 +490,19 @@ impl Shard {
             self.release_cleared(now);
         }
         self.merge_rtcp();
-        self.oldest_batch();
+        self.oldest();
     }
 
-    /// The batch that has waited longest, and since when. Leaves the list without entries before it, whose batches have
-    /// been handed over since.
-    fn oldest_batch(&mut self) -> Option<(Instant, InstanceId)> {
-        while let Some((since, instance)) = self.waiting.front().copied() {
-            let batch = self.instances.get(instance).map(|instance| &instance.waiting);
-            if batch.is_some_and(|batch| !batch.is_empty() && batch.since == since) {
-                return Some((since, instance));
+    /// Whose frames have waited longest, and since when. Leaves the list without entries before it, whose frames have been
+    /// handed over since.
+    fn oldest(&mut self) -> Option<(Instant, Waiter)> {
+        while let Some((since, waiter)) = self.waiting.front().copied() {
+            let begun = match waiter {
+                Waiter::Batch(instance) => self.instances.get(instance).and_then(|instance| instance.waiting.since()),
+                Waiter::Log(log) => self.logs.get(log).and_then(Log::since),
+            };
+            if begun == Some(since) {
+                return Some((since, waiter));
             }
             self.waiting.pop_front();
         }
@@ -494,7 +517,7 @@ impl Shard {
             for bytes in merged {
                 session.counts.sent += 1;
                 let packet = Packet::Rtcp(crate::packet::RtcpPacket::plain(bytes));
-                self.output.push_back(Slot::new(id, None, Direction::Write, 0, packet));
+                self.output.push(Slot::new(id, None, Direction::Write, 0, packet));
             }
         }
     }

@@ -42,7 +42,7 @@ impl Shard {
     /// dropped, and counted so, as all are that are not handed on.
     pub(crate) fn pass_unseen(&self, step: &mut Step<'_>, at: u32) {
         let Some(slot) = step.slots.get(at as usize) else { return };
-        let member = self.member_at(slot.output.session, usize::from(step.member));
+        let member = self.member_at(slot.session, usize::from(step.member));
         if member.is_ok_and(|member| member.spec.on_fault != FaultPolicy::Drop) {
             step.release(at);
         }

@@ -134,6 +134,7 @@ impl Shard {
                 Scope::Session(seat) => (FrameKind::SessionTimer, seat),
                 Scope::Stream(stream) => (FrameKind::StreamTimer, stream),
             };
+            self.logs.catch_up(instance);
             instance.waiting.push_timer(now, kind, handle);
             if instance.waiting.count as usize >= self.config.batch_frames {
                 self.flush(now, id);

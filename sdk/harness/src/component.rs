@@ -206,8 +206,9 @@ impl ComponentHarness {
         while let Some(write) = self.shard.poll_sink() {
             self.sunk.push(write.bytes.into());
         }
-        let mut returned = Vec::new();
-        while let Some(output) = self.shard.poll_output() {
+        let (mut returned, mut outputs) = (Vec::new(), Vec::new());
+        self.shard.take_outputs(&mut outputs);
+        for output in outputs {
             let (to_wire, packet) = match output {
                 Output { to: End::Wire, packet, .. } => (true, packet),
                 Output { to: End::Application, packet, .. } => (false, packet),

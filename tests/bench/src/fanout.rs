@@ -160,13 +160,10 @@ impl Fan {
         let datagram = |bytes: &Bytes| Datagram { session: *publisher, kind: Kind::Rtp, bytes: bytes.clone() };
         shard.read(now, came.iter().map(datagram));
         loop {
-            while let Some(output) = shard.poll_output() {
-                match output.to {
-                    End::Wire => sent.push(output),
-                    End::Application => {
-                        writes.extend(subscribers.iter().map(|session| (*session, output.packet.clone())));
-                    }
-                }
+            let before = sent.len();
+            shard.take_outputs(sent);
+            for Output { packet, .. } in sent.extract_if(before.., |output| output.to == End::Application) {
+                writes.extend(subscribers.iter().map(|session| (*session, packet.clone())));
             }
             if writes.is_empty() {
                 return;

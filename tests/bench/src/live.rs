@@ -132,7 +132,9 @@ impl Live {
 
     /// Every stream's packets leave once each and in order, and what is sent is numbered without a gap.
     fn judge(&mut self) -> anyhow::Result<()> {
-        while let Some(Output { session, to, packet, .. }) = self.shard.poll_output() {
+        let mut outputs = Vec::new();
+        self.shard.take_outputs(&mut outputs);
+        for Output { session, to, packet, .. } in outputs {
             let Packet::Rtp(packet) = packet else { continue };
             let number = *self.numbers.get(&session).context("a packet of no session")?;
             let seen = &mut self.seen[number];

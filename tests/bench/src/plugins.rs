@@ -143,9 +143,7 @@ impl Side {
             } else {
                 self.shard.write(now, made.into_iter().map(|packet| (self.session, packet.into())));
             }
-            while let Some(output) = self.shard.poll_output() {
-                out.push(output);
-            }
+            self.shard.take_outputs(&mut out);
             taken += thread_cpu() - started;
             self.now = now;
             let wire = out.iter().filter(|output| output.to == End::Wire && matches!(output.packet, Packet::Rtp(_)));

@@ -145,8 +145,7 @@ pub(crate) struct Sandbar {
 /// What has been polled.
 #[derive(Default)]
 struct Out {
-    media: Vec<Output>,
-    rtcp: Vec<Packet>,
+    packets: Vec<Output>,
     events: Vec<Event>,
 }
 
@@ -227,14 +226,7 @@ pub(crate) fn stream(direction: Direction, number: u32) -> StreamInfo {
 impl Out {
     #[inline]
     fn drain(&mut self, shard: &mut Shard) {
-        while let Some(output) = shard.poll_output() {
-            match (&output.packet, output.to) {
-                (Packet::Rtp(_), _) => self.media.push(output),
-                (_, End::Wire) => self.rtcp.push(output.packet),
-                // RTCP from the peer, of which the chain has taken its part.
-                (_, End::Application) => {}
-            }
-        }
+        shard.take_outputs(&mut self.packets);
         while let Some(event) = shard.poll_event() {
             // What plugins tell the application is part of their work.
             if !matches!(event, Event::Published { .. } | Event::Log { level: Level::Info | Level::Debug, .. }) {
@@ -307,14 +299,20 @@ impl Side for Sandbar {
     }
 
     fn take(&mut self) -> Taken {
-        let mut taken = Taken { media: self.out.media.len() as u64, ..Taken::default() };
-        for Output { session, packet, .. } in self.out.media.drain(..).filter(|_| self.keep_media) {
-            let number = self.numbers.get(&session).copied().unwrap_or(u32::MAX);
-            taken.kept.push((number, packet.to_bytes().to_vec()));
-        }
-        for packet in self.out.rtcp.drain(..) {
-            if !taken.feedback.add(&packet.to_bytes()) {
-                taken.complaints.push(format!("damaged RTCP: {packet:?}"));
+        let mut taken = Taken::default();
+        for Output { session, packet, to, .. } in self.out.packets.drain(..) {
+            match packet {
+                Packet::Rtp(_) => {
+                    taken.media += 1;
+                    if self.keep_media {
+                        let number = self.numbers.get(&session).copied().unwrap_or(u32::MAX);
+                        taken.kept.push((number, packet.to_bytes().to_vec()));
+                    }
+                }
+                // From the peer, and the chain has taken its part of it.
+                _ if to == End::Application => {}
+                packet if taken.feedback.add(&packet.to_bytes()) => {}
+                packet => taken.complaints.push(format!("damaged RTCP: {packet:?}")),
             }
         }
         taken.complaints.extend(self.out.events.drain(..).map(|event| event.to_string()));

@@ -117,17 +117,16 @@ fn times(plugins: &Plugins, isolation: Isolation, samples: usize) -> anyhow::Res
             let media = (1..).map(|number| Media::nth(number, index, 0));
             exchange(&mut shard, now, &template, opened.iter().copied().zip(media))?;
         }
-        let mut left = 0;
-        while let Some(output) = shard.poll_output() {
-            left += u64::from(matches!(output.packet, Packet::Rtp(_)));
-        }
+        let mut outputs = Vec::new();
+        shard.take_outputs(&mut outputs);
+        let left = outputs.iter().filter(|output| matches!(output.packet, Packet::Rtp(_))).count() as u64;
         ensure!(left == 2 * PACKETS * u64::from(TOGETHER), "{left} packets left the sessions");
         let started = thread_cpu();
         for session in opened {
             shard.close_session(now, session);
         }
         tear_down.push((thread_cpu() - started) as f64 / 1e3 / f64::from(TOGETHER));
-        while shard.poll_output().is_some() {}
+        shard.take_outputs(&mut Vec::new());
         let (sessions, instances) = (shard.sessions().count(), shard.instances());
         ensure!(
             (sessions, instances) == (1, DEFAULT_CHAIN.len()),

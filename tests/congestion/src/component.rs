@@ -65,7 +65,9 @@ impl Components {
     }
 
     fn drain(&mut self) {
-        while let Some(output) = self.shard.poll_output() {
+        let mut outputs = Vec::new();
+        self.shard.take_outputs(&mut outputs);
+        for output in outputs {
             if let Output { to: End::Wire, packet: Packet::Rtp(packet), .. } = output {
                 self.wire.push_back(Packet::Rtp(packet).to_bytes().into());
             }

@@ -58,9 +58,9 @@ fn live(plugin: &Plugin) {
             shard.write(now, RtpPacket::parse(packet).map(|packet| (session, Packet::from(packet))));
             now = now + Duration::from_millis(100);
             shard.handle_timeout(now);
-            while let Some(output) = shard.poll_output() {
-                heard += u16::from(output.session == neighbour);
-            }
+            let mut outputs = Vec::new();
+            shard.take_outputs(&mut outputs);
+            heard += outputs.iter().filter(|output| output.session == neighbour).count();
             if round == 5 {
                 let _ = shard.control(now, session, 0, "{}");
                 let _ = shard.replace_member(now, session, 0, member());

@@ -338,7 +338,9 @@ impl World {
     fn drain(&mut self) {
         let at = self.now;
         for shard in 0..self.shards.len() {
-            while let Some(output) = self.shards[shard].poll_output() {
+            let mut outputs = Vec::new();
+            self.shards[shard].take_outputs(&mut outputs);
+            for output in outputs {
                 let of = self.peers.iter_mut().find(|peer| peer.shard == shard && peer.session == output.session);
                 let peer = of.expect("output of a session that was opened");
                 match output {

@@ -57,7 +57,7 @@ impl Subscriber {
         let mut poll = Poll::new()?;
         poll.registry().register(&mut self.socket.io, Token(0), Interest::READABLE)?;
         let mut events = Events::with_capacity(8);
-        let mut burst = Vec::new();
+        let (mut burst, mut outputs) = (Vec::new(), Vec::new());
         while !stop.load(Ordering::Relaxed) {
             let patience = self.shard.poll_timeout().map_or(MAX_WAIT, |due| (due - clock::now()).min(MAX_WAIT));
             socket::wait(&mut poll, &mut events, patience)?;
@@ -70,7 +70,8 @@ impl Subscriber {
             if self.shard.poll_timeout().is_some_and(|due| due <= now) {
                 self.shard.handle_timeout(now);
             }
-            while let Some(output) = self.shard.poll_output() {
+            self.shard.take_outputs(&mut outputs);
+            for output in outputs.drain(..) {
                 match output {
                     Output { to: End::Wire, packet, .. } => self.socket.send(self.link, &packet.to_bytes())?,
                     Output { to: End::Application, packet: Packet::Rtp(packet), .. } => {

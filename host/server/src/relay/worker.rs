@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     arrivals: Vec<Arrival>,
     burst: Vec<Datagram>,
     writes: Writes,
+    /// What has left the shard; kept to reuse its memory.
+    outputs: Vec<Output>,
     told: Told,
     sinks: Sinks,
     /// When to give up saying goodbye, once it has begun.
@@ -147,6 +149,7 @@ impl Worker {
             arrivals: Vec::new(),
             burst: Vec::new(),
             writes: Vec::new(),
+            outputs: Vec::new(),
             told,
             sinks,
             ending: None,
@@ -331,8 +334,10 @@ impl Worker {
 
     /// Takes what leaves the shard until there is nothing more.
     fn deliver(&mut self, now: Instant) {
+        let mut outputs = std::mem::take(&mut self.outputs);
         loop {
-            while let Some(output) = self.shard.poll_output() {
+            self.shard.take_outputs(&mut outputs);
+            for output in outputs.drain(..) {
                 match output {
                     Output { to: End::Wire, session, packet, .. } => {
                         let Some(index) = self.by_session.get(&session) else { continue };
@@ -346,10 +351,11 @@ impl Worker {
                 }
             }
             if self.writes.is_empty() {
-                return;
+                break;
             }
             self.shard.write(now, self.writes.drain(..));
         }
+        self.outputs = outputs;
     }
 
     /// Passes on what came from a peer and through its leg's chain.

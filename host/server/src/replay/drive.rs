@@ -328,7 +328,9 @@ impl Drive<'_> {
 
     /// Takes what the shard has to give.
     fn drain(&mut self) -> anyhow::Result<()> {
-        while let Some(output) = self.shard.poll_output() {
+        let mut outputs = Vec::new();
+        self.shard.take_outputs(&mut outputs);
+        for output in outputs {
             match output {
                 Output { to: End::Application, session, packet, .. } => self.write(APPLICATION, session, &packet)?,
                 Output { to: End::Wire, session, packet, .. } => self.write(WIRE, session, &packet)?,

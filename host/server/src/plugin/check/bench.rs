@@ -310,7 +310,9 @@ impl Bench {
 
     /// Takes what the shard has to give, and looks at it.
     pub(crate) fn drain(&mut self) {
-        while let Some(output) = self.shard.poll_output() {
+        let mut outputs = Vec::new();
+        self.shard.take_outputs(&mut outputs);
+        for output in outputs {
             match output {
                 Output { to: End::Application, session, packet, .. } => {
                     self.findings.phase().to_application += 1;
