@@ -10,6 +10,7 @@ use bytes::Bytes;
 use slotmap::SlotMap;
 use smallvec::SmallVec;
 
+use crate::binding::View;
 use crate::effects::Step;
 use crate::event::Event;
 use crate::guest::Sight;
@@ -157,8 +158,8 @@ enum Passed {
     FullLog(LogId),
     /// Nowhere: who of those ahead can be shown one frame is still to be found.
     Scattered,
-    /// Up to one for which the host is to put this header extension on it.
-    Stamp { extension: u8, instance: InstanceId, handle: u32, member: u16 },
+    /// Up to one of whose values for this header extension few are left.
+    Short { extension: u8, instance: InstanceId, handle: u32, member: u16 },
 }
 
 /// Whom packets are shown to.
@@ -192,9 +193,40 @@ impl Audience<'_> {
 
     /// Takes a packet past a member that need not be called with it now.
     #[inline(always)]
-    fn show(&mut self, now: Instant, hop: &mut Hop, member: u16, sight: &Sight<'_>) -> Passed {
-        // Nearly always; with the rest in one match, the jump to what is to be done takes longer than what is done.
-        let Action::Observe(view) = hop.action else { return self.show_rarely(now, hop, member, sight) };
+    fn pass(&mut self, now: Instant, direction: Direction, member: u16, hop: &mut Hop, packet: &mut Packet) -> Passed {
+        match hop.action {
+            Action::Observe(view) => self.show(now, hop, view, &Sight::new(direction, packet)),
+            Action::Stamp(extension) => self.stamp(now, hop, member, extension, packet),
+            Action::Pass => {
+                if hop.history
+                    && let Packet::Rtp(packet) = packet
+                    && let Some(instance) = self.instances.get_mut(hop.instance)
+                {
+                    instance.guest_mut().keep(now, hop.handle, packet);
+                }
+                Passed::All
+            }
+            Action::Transform(_) | Action::Closed => Passed::Stopped(State::Stopped),
+            Action::Revive => Passed::Stopped(State::Unseated),
+        }
+    }
+
+    /// Puts the next value of a member's header extension on a packet.
+    #[inline(always)]
+    fn stamp(&mut self, now: Instant, hop: &mut Hop, member: u16, extension: u8, packet: &mut Packet) -> Passed {
+        let (Packet::Rtp(packet), Some(instance)) = (packet, self.instances.get_mut(hop.instance)) else {
+            return Passed::All;
+        };
+        if !instance.guest_mut().stamp(now, hop.handle, extension, packet, false) {
+            return Passed::Short { extension, instance: hop.instance, handle: hop.handle, member };
+        }
+        hop.packets += 1;
+        Passed::All
+    }
+
+    /// Shows a packet to a member that watches.
+    #[inline(always)]
+    fn show(&mut self, now: Instant, hop: &mut Hop, view: View, sight: &Sight<'_>) -> Passed {
         let Some(instance) = self.instances.get_mut(hop.instance) else { return Passed::All };
         if hop.history
             && let Packet::Rtp(packet) = sight.packet
@@ -213,24 +245,6 @@ impl Audience<'_> {
         }
         // A batch that packets wait for is left to the step that they are in.
         if batch.count as usize >= self.limit && !batch.urgent() { Passed::Full(hop.instance) } else { Passed::All }
-    }
-
-    /// The same at a member that does not observe.
-    fn show_rarely(&mut self, now: Instant, hop: &Hop, member: u16, sight: &Sight<'_>) -> Passed {
-        match hop.action {
-            Action::Pass | Action::Observe(_) => {
-                if hop.history
-                    && let Packet::Rtp(packet) = sight.packet
-                    && let Some(instance) = self.instances.get_mut(hop.instance)
-                {
-                    instance.guest_mut().keep(now, hop.handle, packet);
-                }
-                Passed::All
-            }
-            Action::Stamp(extension) => Passed::Stamp { extension, instance: hop.instance, handle: hop.handle, member },
-            Action::Transform(_) | Action::Closed => Passed::Stopped(State::Stopped),
-            Action::Revive => Passed::Stopped(State::Unseated),
-        }
     }
 }
 
@@ -306,7 +320,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.counts.written += 1;
         let (direction, next) = (Direction::Write, session.members.len() as u16);
-        slots.push(Slot::new(id, None, direction, next, packet));
+        // As on the other way.
+        slots.extend(iter::once_with(|| Slot::new(id, None, direction, next, packet)));
         let Some(Slot { next, stream, packet, .. }) = slots.last_mut() else { return };
         match packet {
             Packet::Rtp(packet) => {
@@ -373,9 +388,9 @@ impl Shard {
                         Passed::Full(instance) => self.flush(now, instance),
                         Passed::FullLog(log) => self.hand_out(now, log),
                         Passed::Scattered => stream.iter().for_each(|stream| self.find_crowd(*stream)),
-                        Passed::Stamp { extension, instance, handle, member } => {
+                        Passed::Short { extension, instance, handle, member } => {
                             // Else its member has failed, and what becomes of the packet is another question.
-                            if self.stamp(now, (instance, handle), extension, packet) {
+                            if self.stamp_last(now, (instance, handle), extension, packet) {
                                 *next = behind(direction, member);
                                 let stream = stream.and_then(|stream| self.streams.get_mut(stream));
                                 let hop = stream.and_then(|stream| stream.hops.get_mut(member.into()));
@@ -402,7 +417,7 @@ impl Shard {
         &mut self,
         now: Instant,
         direction: Direction,
-        (session, stream, packet): (SessionId, Option<StreamId>, &Packet),
+        (session, stream, packet): (SessionId, Option<StreamId>, &mut Packet),
         next: &mut u16,
     ) -> Passed {
         // As after the last transform: nobody has to be asked.
@@ -416,23 +431,22 @@ impl Shard {
             if stream.hops.stale {
                 return Passed::Scattered;
             }
-            let mut sight = None;
             while let Some(member) = stream.hops.ahead(direction, *next) {
-                let sight = sight.get_or_insert_with(|| Sight::new(direction, packet));
                 let crowd = &mut stream.hops.crowd;
-                if crowd.members != 0
-                    && crowd.first == member
-                    && sight.plain
-                    && let Some(passed) = audience.show_crowd(now, crowd, sight)
-                {
-                    *next = behind(direction, crowd.last);
-                    match passed {
-                        Passed::All => continue,
-                        full => return full,
+                if crowd.members != 0 && crowd.first == member {
+                    let sight = Sight::new(direction, packet);
+                    if sight.plain
+                        && let Some(passed) = audience.show_crowd(now, crowd, &sight)
+                    {
+                        *next = behind(direction, crowd.last);
+                        match passed {
+                            Passed::All => continue,
+                            full => return full,
+                        }
                     }
                 }
                 let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
-                match audience.show(now, hop, member, sight) {
+                match audience.pass(now, direction, member, hop, packet) {
                     Passed::All => *next = behind(direction, member),
                     full @ Passed::Full(_) => {
                         *next = behind(direction, member);
@@ -446,12 +460,11 @@ impl Shard {
             }
             return Passed::All;
         }
-        let sight = Sight::new(direction, packet);
         let Some(session) = sessions.get_mut(session) else { return Passed::All };
         loop {
             let member = ahead(direction, *next);
             let Some(hop) = session.hop(direction, usize::from(member), packet) else { return Passed::All };
-            match audience.show(now, hop, member, &sight) {
+            match audience.pass(now, direction, member, hop, packet) {
                 Passed::All => *next = behind(direction, member),
                 full @ Passed::Full(_) => {
                     *next = behind(direction, member);
@@ -462,34 +475,30 @@ impl Shard {
         }
     }
 
-    /// Puts a member's header extension on a packet, and asks it for more values when few are left. False if it has lost
-    /// its instance over that.
-    fn stamp(&mut self, now: Instant, (id, handle): (InstanceId, u32), extension: u8, packet: &mut Packet) -> bool {
+    /// Asks a member for more values for its header extension, of which few are left, and puts the next on a packet; where none
+    /// is left the member is called first. False if it has lost its instance over that.
+    #[cold]
+    fn stamp_last(
+        &mut self,
+        now: Instant,
+        (id, handle): (InstanceId, u32),
+        extension: u8,
+        packet: &mut Packet,
+    ) -> bool {
         let Packet::Rtp(packet) = packet else { return true };
-        let Some(instance) = self.instances.get_mut(id) else { return true };
-        let stock = instance.guest_mut().stamps(handle);
-        if stock.is_some_and(|(_, _, stamps)| stamps.next().is_none()) {
-            self.refill(now, id, handle);
+        self.refill(now, id, handle);
+        let stock = self.instances.get_mut(id).and_then(|instance| instance.guest_mut().stamps(handle));
+        if stock.is_some_and(|(_, stamps)| stamps.next().is_none()) {
             self.flush(now, id);
         }
         let Some(instance) = self.instances.get_mut(id) else { return false };
-        let guest = instance.guest_mut();
-        let Some((_, mtu, stamps)) = guest.stamps(handle) else { return true };
-        if stamps.next().is_some_and(|value| packet.stamp(extension, value, mtu)) {
-            stamps.take();
-        } else {
-            stamps.missed += 1;
-        }
-        guest.keep(now, handle, packet);
-        self.refill(now, id, handle);
-        true
+        instance.guest_mut().stamp(now, handle, extension, packet, true)
     }
 
     /// Asks for more values where few are left.
-    #[inline]
     fn refill(&mut self, now: Instant, id: InstanceId, handle: u32) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        let Some((seat, _, stamps)) = instance.guest_mut().stamps(handle) else { return };
+        let Some((seat, stamps)) = instance.guest_mut().stamps(handle) else { return };
         let Some(wanted) = stamps.ask() else { return };
         self.logs.catch_up(instance);
         if instance.waiting.is_empty() {
@@ -534,13 +543,7 @@ impl Shard {
                         instance.guest_mut().keep(now, hop.handle, packet);
                     }
                     logs.catch_up(instance);
-                    instance.waiting.push(
-                        now,
-                        &Sight::new(direction, &slot.packet),
-                        hop.handle,
-                        view,
-                        Some(at as u32),
-                    );
+                    instance.waiting.push(now, &Sight::new(direction, &slot.packet), hop.handle, view, Some(at as u32));
                     if !called.contains(&hop.instance) {
                         called.push(hop.instance);
                     }

@@ -85,6 +85,18 @@ pub(crate) struct Bound {
     pub(crate) timer: Timer,
 }
 
+impl Bound {
+    /// Keeps a packet, where the plugin wants a history. Companions' packets have sequence numbers of their own.
+    #[inline]
+    fn keep(&mut self, now: Instant, packet: &RtpPacket) {
+        if let Some(history) = &mut self.history
+            && self.ssrc == packet.ssrc()
+        {
+            history.push(packet, now);
+        }
+    }
+}
+
 /// A packet that waits in the burst for the guest to hand it on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
@@ -508,21 +520,42 @@ impl Guest {
     /// Keeps a packet that passes a stream's history.
     #[inline]
     pub(crate) fn keep(&mut self, now: Instant, stream: u32, packet: &RtpPacket) {
-        // Companions' packets have sequence numbers of their own.
-        if let Some(bound) = self.streams.get_mut(stream)
-            && bound.ssrc == packet.ssrc()
-            && let Some(history) = &mut bound.history
-        {
-            history.push(packet, now);
+        if let Some(bound) = self.streams.get_mut(stream) {
+            bound.keep(now, packet);
         }
     }
 
-    /// The session of a stream, its MTU and the values for its stamps.
+    /// The session of a stream and the values for its stamps.
     #[inline]
-    pub(crate) fn stamps(&mut self, stream: u32) -> Option<(u32, u16, &mut Stamps)> {
+    pub(crate) fn stamps(&mut self, stream: u32) -> Option<(u32, &mut Stamps)> {
         let bound = self.streams.get(stream)?;
         let seat = self.seats.get_mut(bound.seat)?;
-        Some((bound.seat, bound.mtu, &mut seat.stamps))
+        Some((bound.seat, &mut seat.stamps))
+    }
+
+    /// Puts the next value of a stream on its packet, if there is one and room for it, and keeps the packet as it is then.
+    /// False, and nothing is done, where the plugin should be asked for more before, unless that is `asked` already.
+    #[inline]
+    pub(crate) fn stamp(
+        &mut self,
+        now: Instant,
+        stream: u32,
+        extension: u8,
+        packet: &mut RtpPacket,
+        asked: bool,
+    ) -> bool {
+        let Some(bound) = self.streams.get_mut(stream) else { return asked };
+        let Some(Seat { stamps, .. }) = self.seats.get_mut(bound.seat) else { return asked };
+        if !asked && !stamps.in_stock() {
+            return false;
+        }
+        if stamps.next().is_some_and(|value| packet.stamp(extension, value, bound.mtu)) {
+            stamps.take();
+        } else {
+            stamps.missed += 1;
+        }
+        bound.keep(now, packet);
+        true
     }
 
     /// Takes packets as handed on, from frames in `handed` that begin at `start`.

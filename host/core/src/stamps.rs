@@ -52,6 +52,13 @@ impl Stamps {
         self.values.get(at..at + usize::from(self.size)).filter(|value| !value.is_empty())
     }
 
+    /// Whether there is one, and nothing to ask the plugin for.
+    #[inline]
+    pub(crate) fn in_stock(&self) -> bool {
+        let left = self.values.len() - self.at as usize;
+        left >= usize::from(self.size) * if self.asked { 1 } else { FEW } && left > 0
+    }
+
     /// A packet has taken the next one.
     #[inline]
     pub(crate) fn take(&mut self) {

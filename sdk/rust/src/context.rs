@@ -9,6 +9,7 @@ use crate::error::{AttributeError, EmitError, SinkError, StampError};
 use crate::frame::Burst;
 use crate::host;
 use crate::packet::RtpPacket;
+use crate::slots::Slots;
 use crate::stream::{SessionId, SessionInfo, StreamId};
 use crate::time::Instant;
 
@@ -91,7 +92,7 @@ struct Open {
 /// The host, as the session sees it whose method is called.
 pub struct Context {
     /// Of all sessions of the instance, by slot; a free slot keeps what it had.
-    sessions: Vec<Open>,
+    sessions: Slots<Open>,
     slot: usize,
     now: Cell<Option<Instant>>,
     /// Frames to hand on.
@@ -100,7 +101,7 @@ pub struct Context {
 
 impl Context {
     pub(crate) const fn new() -> Self {
-        Context { sessions: Vec::new(), slot: 0, now: Cell::new(None), burst: Burst::new() }
+        Context { sessions: Slots::new(), slot: 0, now: Cell::new(None), burst: Burst::new() }
     }
 
     /// A call of the host's begins.

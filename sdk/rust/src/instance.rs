@@ -9,6 +9,7 @@ use crate::host;
 use crate::idmap::IdMap;
 use crate::interceptor::Interceptor;
 use crate::packet::{Outcome, RtcpPacket, RtpPacket};
+use crate::slots::Slots;
 use crate::stream::{SessionInfo, StreamId, StreamInfo};
 
 /// Which way a packet goes: from the peer or to it.
@@ -48,7 +49,7 @@ pub(crate) struct Instance<T> {
     /// By the host's id, the slot.
     sessions: IdMap<u32>,
     pub(crate) streams: IdMap<Bound>,
-    slots: Vec<Option<Slot<T>>>,
+    slots: Slots<Option<Slot<T>>>,
     free: Vec<u32>,
     /// Where a packet goes that has to grow.
     pub(crate) copy: Vec<u8>,
@@ -60,7 +61,7 @@ impl<T: Interceptor> Instance<T> {
             cx: Context::new(),
             sessions: IdMap::new(),
             streams: IdMap::new(),
-            slots: Vec::new(),
+            slots: Slots::new(),
             free: Vec::new(),
             copy: Vec::new(),
         }

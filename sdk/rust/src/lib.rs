@@ -28,6 +28,7 @@ mod packet;
 pub mod reception;
 mod report;
 mod short;
+mod slots;
 mod stream;
 mod stream_map;
 #[cfg(not(target_family = "wasm"))]
