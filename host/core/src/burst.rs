@@ -142,7 +142,7 @@ fn hop<'a>(
     let Slot { session, stream, packet, .. } = slot;
     match stream {
         Some(stream) => streams.get_mut(*stream)?.hops.get_mut(member),
-        None => sessions.get_mut(*session)?.hop(direction, member, packet),
+        None => sessions.get_mut(*session)?.hops(direction, packet).get_mut(member),
     }
 }
 
@@ -426,53 +426,45 @@ impl Shard {
         }
         let Self { sessions, streams, instances, logs, waiting, prompt, .. } = self;
         let mut audience = Audience { instances, logs, waiting, prompt, limit: self.config.batch_frames };
-        if let Some(stream) = stream {
-            let Some(stream) = streams.get_mut(stream) else { return Passed::All };
-            if stream.hops.stale {
-                return Passed::Scattered;
-            }
-            while let Some(member) = stream.hops.ahead(direction, *next) {
-                let crowd = &mut stream.hops.crowd;
-                if crowd.members != 0 && crowd.first == member {
-                    let sight = Sight::new(direction, packet);
-                    if sight.plain
-                        && let Some(passed) = audience.show_crowd(now, crowd, &sight)
-                    {
-                        *next = behind(direction, crowd.last);
-                        match passed {
-                            Passed::All => continue,
-                            full => return full,
-                        }
-                    }
-                }
-                let Some(hop) = stream.hops.get_mut(usize::from(member)) else { break };
-                match audience.pass(now, direction, member, hop, packet) {
-                    Passed::All => *next = behind(direction, member),
-                    full @ Passed::Full(_) => {
-                        *next = behind(direction, member);
-                        return full;
-                    }
-                    stopped => {
-                        *next = before(direction, member);
-                        return stopped;
+        let hops = match stream {
+            Some(stream) => match streams.get_mut(stream) {
+                Some(stream) if stream.hops.stale => return Passed::Scattered,
+                Some(stream) => &mut stream.hops,
+                None => return Passed::All,
+            },
+            None => match sessions.get_mut(session) {
+                Some(session) => session.hops(direction, packet),
+                None => return Passed::All,
+            },
+        };
+        while let Some(member) = hops.ahead(direction, *next) {
+            let crowd = &mut hops.crowd;
+            if crowd.members != 0 && crowd.first == member {
+                let sight = Sight::new(direction, packet);
+                if sight.plain
+                    && let Some(passed) = audience.show_crowd(now, crowd, &sight)
+                {
+                    *next = behind(direction, crowd.last);
+                    match passed {
+                        Passed::All => continue,
+                        full => return full,
                     }
                 }
             }
-            return Passed::All;
-        }
-        let Some(session) = sessions.get_mut(session) else { return Passed::All };
-        loop {
-            let member = ahead(direction, *next);
-            let Some(hop) = session.hop(direction, usize::from(member), packet) else { return Passed::All };
+            let Some(hop) = hops.get_mut(usize::from(member)) else { break };
             match audience.pass(now, direction, member, hop, packet) {
                 Passed::All => *next = behind(direction, member),
                 full @ Passed::Full(_) => {
                     *next = behind(direction, member);
                     return full;
                 }
-                stopped => return stopped,
+                stopped => {
+                    *next = before(direction, member);
+                    return stopped;
+                }
             }
         }
+        Passed::All
     }
 
     /// Asks a member for more values for its header extension, of which few are left, and puts the next on a packet; where none

@@ -36,6 +36,7 @@ impl Shard {
         }
         if let Some(session) = self.sessions.get_mut(id) {
             session.members.remove(index);
+            session.own_hops_mut().for_each(|hops| hops.remove(index));
         }
         self.settle(now);
         Ok(())
@@ -81,15 +82,6 @@ impl Shard {
         member.past = past.past;
         member.faults = past.faults;
         member.emitted = past.emitted;
-        for (hop, before) in [
-            (&mut member.rtcp_read, past.rtcp_read),
-            (&mut member.rtcp_write, past.rtcp_write),
-            (&mut member.unbound_read, past.unbound_read),
-            (&mut member.unbound_write, past.unbound_write),
-        ] {
-            hop.packets = before.packets;
-            hop.dropped = before.dropped;
-        }
         self.install(now, id, index, prepared);
         Ok(())
     }

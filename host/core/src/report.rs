@@ -109,9 +109,7 @@ impl Shard {
             let bound = instance.and_then(|instance| instance.guest().streams.get(hop.handle));
             history_bytes += bound.and_then(|bound| bound.history.as_ref()).map_or(0, |history| history.memory());
         }
-        for hop in [&member.rtcp_read, &member.rtcp_write, &member.unbound_read, &member.unbound_write] {
-            counts.add(hop.into());
-        }
+        session.own_hops().for_each(|hops| counts.add(hops.counts(index)));
         let plugin = &member.spec.plugin;
         let seat = instance.and_then(|instance| instance.guest().seats.get(member.seat));
         let (held, held_bytes) = seat.map_or((0, 0), |seat| seat.held.total());

@@ -82,6 +82,7 @@ impl Shard {
         let streams = self.streams_of(id);
         if let Some(session) = self.sessions.get_mut(id) {
             session.members.insert(index, Member::new(number, spec));
+            session.own_hops_mut().for_each(|hops| hops.insert(index));
         }
         for stream in streams {
             if let Some(stream) = self.streams.get_mut(stream) {
@@ -312,16 +313,18 @@ impl Shard {
     /// Gives a prepared member its place, and lets what it brought about take effect.
     pub(crate) fn install(&mut self, now: Instant, id: SessionId, index: usize, prepared: Prepared) {
         let Prepared { instance, seat, streams, rtcp, shared, effects } = prepared;
-        let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(member) = session.members.get_mut(index) else { return };
         member.state = MemberState::Running { shared };
         member.instance = instance;
         member.seat = seat;
         member.seated_at = now;
         member.saved = None;
-        member.rtcp_read.become_(rtcp.0.into(), false, instance, seat);
-        member.rtcp_write.become_(rtcp.1.into(), false, instance, seat);
-        for hop in [&mut member.unbound_read, &mut member.unbound_write] {
-            hop.become_(Action::Pass, false, instance, 0);
+        for (hops, access) in session.rtcp.iter_mut().zip([rtcp.0, rtcp.1]) {
+            hops.change(index, |hop| hop.become_(access.into(), false, instance, seat));
+        }
+        for hops in &mut session.unbound {
+            hops.change(index, |hop| hop.become_(Action::Pass, false, instance, 0));
         }
         for (stream, handle, binding) in streams {
             self.install_stream(id, index, instance, stream, handle, binding);
@@ -355,9 +358,10 @@ impl Shard {
             stream.hops.get(index).filter(|hop| hop.unbound && Direction::of_stream(stream.local) == direction)
         });
         let hop = hops.min_by_key(|hop| hop.handle).copied().unwrap_or_default();
-        let member = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index));
-        if let Some(member) = member.filter(|member| member.running()) {
-            member.unbound(direction).become_(hop.action, false, hop.instance, hop.handle);
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.members.get(index).is_some_and(Member::running) {
+            session.unbound[direction as usize]
+                .change(index, |own| own.become_(hop.action, false, hop.instance, hop.handle));
         }
     }
 
@@ -529,11 +533,8 @@ impl Shard {
                 stream.hops.change(index, |hop| hop.become_(action(hop), false, hop.instance, 0));
             }
         }
-        if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {
-            for hop in member.own_hops() {
-                let action = action(hop);
-                hop.become_(action, false, hop.instance, 0);
-            }
+        for hops in self.sessions.get_mut(id).into_iter().flat_map(|session| session.own_hops_mut()) {
+            hops.change(index, |hop| hop.become_(action(hop), false, hop.instance, 0));
         }
     }
 }

@@ -146,11 +146,6 @@ pub(crate) struct Member {
     pub(crate) state: MemberState,
     pub(crate) instance: InstanceId,
     pub(crate) seat: u32,
-    pub(crate) rtcp_read: Hop,
-    pub(crate) rtcp_write: Hop,
-    /// For packets of SSRCs that no stream has.
-    pub(crate) unbound_read: Hop,
-    pub(crate) unbound_write: Hop,
     /// Packets of streams that have been unbound.
     pub(crate) past: Counts,
     pub(crate) emitted: u64,
@@ -174,10 +169,6 @@ impl Member {
             state: MemberState::Displaced,
             instance: InstanceId::default(),
             seat: 0,
-            rtcp_read: Hop::default(),
-            rtcp_write: Hop::default(),
-            unbound_read: Hop::default(),
-            unbound_write: Hop::default(),
             past: Counts::default(),
             emitted: 0,
             faults: FaultCounts::default(),
@@ -191,24 +182,6 @@ impl Member {
 
     pub(crate) fn running(&self) -> bool {
         matches!(self.state, MemberState::Running { .. })
-    }
-
-    pub(crate) fn rtcp(&mut self, direction: Direction) -> &mut Hop {
-        match direction {
-            Direction::Read => &mut self.rtcp_read,
-            Direction::Write => &mut self.rtcp_write,
-        }
-    }
-
-    pub(crate) fn unbound(&mut self, direction: Direction) -> &mut Hop {
-        match direction {
-            Direction::Read => &mut self.unbound_read,
-            Direction::Write => &mut self.unbound_write,
-        }
-    }
-
-    pub(crate) fn own_hops(&mut self) -> [&mut Hop; 4] {
-        [&mut self.rtcp_read, &mut self.rtcp_write, &mut self.unbound_read, &mut self.unbound_write]
     }
 }
 
@@ -261,6 +234,9 @@ pub(crate) struct Session {
     pub(crate) speaker: Speaker,
     pub(crate) members: Vec<Member>,
     pub(crate) next_member: u32,
+    /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has.
+    pub(crate) rtcp: [Hops; 2],
+    pub(crate) unbound: [Hops; 2],
     /// Streams by the SSRCs of themselves and their companions, sorted.
     pub(crate) local: Sources,
     pub(crate) remote: Sources,
@@ -302,10 +278,19 @@ impl Session {
         list.binary_search_by_key(&ssrc, |known| known.ssrc).ok().map(|at| &list[at])
     }
 
-    /// What a member does with a packet that is no stream's.
-    pub(crate) fn hop(&mut self, direction: Direction, member: usize, packet: &Packet) -> Option<&mut Hop> {
-        let member = self.members.get_mut(member)?;
-        Some(if let Packet::Rtcp(_) = packet { member.rtcp(direction) } else { member.unbound(direction) })
+    /// What members do with a packet that is no stream's.
+    pub(crate) fn hops(&mut self, direction: Direction, packet: &Packet) -> &mut Hops {
+        let hops = if let Packet::Rtcp(_) = packet { &mut self.rtcp } else { &mut self.unbound };
+        &mut hops[direction as usize]
+    }
+
+    /// The same of all packets that are no stream's.
+    pub(crate) fn own_hops(&self) -> impl Iterator<Item = &Hops> {
+        self.rtcp.iter().chain(&self.unbound)
+    }
+
+    pub(crate) fn own_hops_mut(&mut self) -> impl Iterator<Item = &mut Hops> {
+        self.rtcp.iter_mut().chain(&mut self.unbound)
     }
 
     /// Counts bytes that are not what they were said to be. The answer is what goes on, past all members, if it may.
@@ -322,7 +307,10 @@ impl Session {
     }
 
     pub(crate) fn member(&self, number: u32) -> Option<usize> {
-        self.members.iter().position(|member| member.number == number)
+        // As long as the chain has not changed they are numbered by their places, and the others need not be looked at.
+        let is = |member: &Member| member.number == number;
+        let place = self.members.get(number as usize).is_some_and(is).then_some(number as usize);
+        place.or_else(|| self.members.iter().position(is))
     }
 }
 

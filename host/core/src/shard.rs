@@ -12,6 +12,7 @@ use crate::burst::{Slot, State};
 use crate::chain::Limits;
 use crate::event::{Culprit, Event};
 use crate::fault::Fault;
+use crate::hops::Hops;
 use crate::imports::split_mix;
 use crate::instance::{Instance, SessionInfo};
 use crate::log::{Log, LogId, Logs};
@@ -301,6 +302,8 @@ impl Shard {
             speaker: Speaker::new(spec.rtcp, spec.mtu, rtcp_ssrc, &spec.cname),
             members: Vec::new(),
             next_member: 0,
+            rtcp: [Hops::new(0), Hops::new(0)],
+            unbound: [Hops::new(0), Hops::new(0)],
             local: Sources::new(),
             remote: Sources::new(),
             rtcp_out: Vec::new(),
