@@ -25,6 +25,10 @@ pub(crate) struct Arrival {
 pub(crate) struct Arrivals {
     /// In order of sequence numbers, which differ by less than `MAX_SPAN`.
     received: VecDeque<Arrival>,
+    /// None of them is lower: known without a look at the first, which with many sessions is in no cache.
+    lowest: u64,
+    /// How many of them feedback has covered: those below `cursor`.
+    covered: usize,
     /// The highest number so far; 0 before the first packet.
     newest: u64,
     /// The first number that no feedback has covered.
@@ -46,7 +50,9 @@ impl Arrivals {
         received.sort_by_key(|arrival| arrival.number);
         received.dedup_by_key(|arrival| arrival.number);
         let cursor = cursor.clamp(oldest, newest + 1);
-        Self { received: received.into(), newest, cursor, floor: floor.min(newest + 1), stray: None }
+        let covered = received.partition_point(|arrival| arrival.number < cursor);
+        let floor = floor.min(newest + 1);
+        Self { received: received.into(), lowest: oldest, covered, newest, cursor, floor, stray: None }
     }
 
     pub(crate) fn received(&self) -> &VecDeque<Arrival> {
@@ -68,7 +74,7 @@ impl Arrivals {
     /// Whether there is something that no feedback has covered.
     #[inline]
     pub(crate) fn pending(&self) -> bool {
-        self.received.back().is_some_and(|last| last.number >= self.cursor)
+        self.covered < self.received.len()
     }
 
     /// A packet has arrived. Of copies, the first counts.
@@ -89,7 +95,8 @@ impl Arrivals {
     fn begin(&mut self, sequence_number: u16, at: Instant) {
         let number = ORIGIN + u64::from(sequence_number);
         // Packets that were sent before the first one that arrived may still come.
-        *self = Self { newest: number, cursor: number, floor: number - u64::from(MAX_JUMP), ..Self::default() };
+        let floor = number - u64::from(MAX_JUMP);
+        *self = Self { newest: number, cursor: number, floor, lowest: number, ..Self::default() };
         self.received.push_back(Arrival { number, at });
     }
 
@@ -97,7 +104,7 @@ impl Arrivals {
     fn forward(&mut self, ahead: u64, at: Instant) {
         self.newest += ahead;
         let oldest = (self.newest + 1).saturating_sub(MAX_SPAN);
-        if self.received.front().is_some_and(|first| first.number < oldest) {
+        if self.lowest < oldest {
             self.forget_before(oldest);
         }
         self.cursor = self.cursor.max(oldest);
@@ -109,7 +116,12 @@ impl Arrivals {
     fn forget_before(&mut self, oldest: u64) {
         let old = self.received.partition_point(|arrival| arrival.number < oldest);
         self.received.drain(..old);
-        self.floor = self.floor.max(oldest);
+        self.covered = self.covered.saturating_sub(old);
+        if old > 0 {
+            self.floor = self.floor.max(oldest);
+        }
+        // Not at the next packet again, but when there is something to forget.
+        self.lowest = self.received.front().map_or(self.newest, |first| first.number);
     }
 
     #[cold]
@@ -120,8 +132,12 @@ impl Arrivals {
         if number >= self.floor && u64::from(behind) < MAX_SPAN {
             if let Err(place) = self.received.binary_search_by_key(&number, |arrival| arrival.number) {
                 self.received.insert(place, Arrival { number, at });
+                self.lowest = self.lowest.min(number);
                 // Feedback begins again here, and repeats what came after.
-                self.cursor = self.cursor.min(number);
+                if number < self.cursor {
+                    self.cursor = number;
+                    self.covered = place;
+                }
             }
         } else if behind >= MAX_JUMP {
             self.observe_stray(sequence_number, at);
@@ -146,8 +162,8 @@ impl Arrivals {
 
     /// The arrivals from the first number on that no feedback has covered.
     pub(crate) fn uncovered(&self) -> impl Iterator<Item = &Arrival> {
-        let start = self.received.partition_point(|arrival| arrival.number < self.cursor);
-        self.received.range(start..)
+        debug_assert_eq!(self.covered, self.received.partition_point(|arrival| arrival.number < self.cursor));
+        self.received.range(self.covered..)
     }
 
     pub(crate) fn first_uncovered(&self) -> Option<Arrival> {
@@ -157,18 +173,21 @@ impl Arrivals {
     /// Feedback has covered everything below `number`.
     pub(crate) fn covered(&mut self, number: u64) {
         self.cursor = number;
+        let more = self.received.range(self.covered..).take_while(|arrival| arrival.number < number);
+        self.covered += more.count();
     }
 
     /// Forgets what was covered and arrived more than `window` before `now`. Until then it is kept so that feedback
     /// that begins again at a late packet can repeat it.
     pub(crate) fn forget(&mut self, now: Instant, window: Duration) {
         let until = now - window;
-        while let Some(first) = self.received.front() {
-            if first.number >= self.cursor || first.at >= until {
+        while let Some(first) = self.received.front().filter(|_| self.covered > 0) {
+            if first.at >= until {
                 break;
             }
             self.floor = first.number + 1;
             self.received.pop_front();
+            self.covered -= 1;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The sessions of one instance, kept apart.
 
+use std::hint::black_box;
+
 use crate::binding::{Access, Binding, RtcpAccess, View};
 use crate::context::{Context, Payload};
 use crate::error::Refusal;
@@ -187,7 +189,14 @@ impl<T: Interceptor> Instance<T> {
     /// it is in the processor's cache, and what is asked for at once comes at once and not one after the other.
     fn warm(&self, frames: &[u8]) {
         let (mut last, mut again) = (0, 0);
-        for head in frame::heads(frames).filter(|head| head.kind() <= kind::WRITE_RTP) {
+        for head in frame::heads(frames) {
+            if head.kind() > kind::WRITE_RTP {
+                if head.kind() == kind::SESSION_TIMER {
+                    let slot = self.sessions.get(head.handle()).and_then(|slot| self.slots.get(slot as usize));
+                    black_box(slot.is_some_and(Option::is_some));
+                }
+                continue;
+            }
             if head.handle() == last {
                 again += 1;
                 // Few sessions: what there is of them is soon at hand.
