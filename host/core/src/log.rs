@@ -178,20 +178,15 @@ impl Logs {
         }
     }
 
-    /// Forgets the logs of an instance that ends, once the others that read them have done so.
-    pub(crate) fn end(&mut self, instance: &Instance) {
-        for id in &instance.logs {
+    /// Forgets logs of which a reader ends, once the others that read them have done so.
+    pub(crate) fn end(&mut self, logs: &[LogId]) {
+        for id in logs {
             let Some(log) = self.logs.get(*id) else { continue };
             self.by_readers.remove(&log.readers);
             if log.count == 0 {
                 self.logs.remove(*id);
             }
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.logs.len()
     }
 }
 
@@ -298,6 +293,23 @@ mod tests {
             assert_eq!(streams(&batches[usize::from(reader)]), expected, "{reader}");
             assert_eq!(batches[usize::from(reader)].since(), Some(Instant::from_nanos(5)));
         }
+    }
+
+    #[test]
+    fn a_log_is_forgotten_with_one_of_its_readers_but_not_unread() {
+        let mut instances = SlotMap::with_key();
+        let readers = |ids: [u64; 2]| ids.iter().map(|id| slotmap::KeyData::from_ffi(*id).into()).collect::<Readers>();
+        let mut logs = Logs::default();
+        let [one, other] = [[1, 2], [1, 3]].map(|ids| logs.of(readers(ids), &mut instances));
+        assert_eq!(logs.of(readers([1, 2]), &mut instances), one);
+        if let Some(log) = logs.get_mut(one) {
+            log.push(Instant::ZERO, &HEAD.to_words(12), 1, &[0; 12], 0b10);
+        }
+        logs.end(&[one, other]);
+        assert!(logs.get(one).is_some() && logs.get(other).is_none());
+        assert_ne!(logs.of(readers([1, 2]), &mut instances), one, "who comes now has another");
+        logs.clear(one);
+        assert_eq!((logs.logs.len(), logs.by_readers.len()), (1, 1));
     }
 
     #[test]

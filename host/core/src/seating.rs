@@ -515,7 +515,7 @@ impl Shard {
     pub(crate) fn end_instance(&mut self, id: InstanceId) -> Option<Box<Instance>> {
         let mut instance = self.instances.remove(id)?;
         self.logs.catch_up(&mut instance);
-        self.logs.end(&instance);
+        self.logs.end(&instance.logs);
         Some(instance)
     }
 

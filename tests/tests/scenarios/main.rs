@@ -6,6 +6,7 @@
 //! | `swap`, `handover`, `lifecycle` | chains, streams and sessions change under traffic |
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
 //! | `tenants` | what one tenant uses up is its own |
+//! | `logs` | plugins that watch together see what each would see alone |
 //! | `privacy`, `emission`, `history`, `hold`, `attributes` | what a plugin may see, send, keep, hold and say of packets |
 //! | `stamps` | header extensions that the host puts on packets for a plugin |
 //! | `session_attributes` | what plugins of a chain tell each other beside the packets |
@@ -27,6 +28,7 @@ mod hold;
 mod lanes;
 mod lifecycle;
 mod loading;
+mod logs;
 mod malformed;
 mod network;
 mod privacy;
