@@ -6,7 +6,7 @@ use wasmtime::component::ResourceAny;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::attributes::Value;
-use crate::binding::{Access, Binding};
+use crate::binding::{Access, Binding, Binds};
 use crate::bindings::{self, BatchLane, Interceptor, describe, member, types};
 use crate::chain::Limits;
 use crate::fault::{Fault, FaultKind};
@@ -383,19 +383,30 @@ impl Instance {
         })
     }
 
-    /// What the plugin needs of RTCP: from the peer, and to it.
-    pub(crate) fn bind_rtcp(&mut self, now: Instant, seat: u32) -> Result<Answer<(Access, Access)>, Fault> {
+    /// What the plugin needs of RTCP: from the peer, and to it. It is asked what it says it has to do with.
+    pub(crate) fn bind_rtcp(
+        &mut self,
+        now: Instant,
+        seat: u32,
+        binds: Binds,
+    ) -> Result<Answer<(Access, Access)>, Fault> {
         let resource = self.resource(seat)?;
-        let read = self.call(now, |store, exports| {
-            exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_reader(store, resource)
-        })?;
+        let mut read = Ok(types::RtcpAccess::Pass);
+        if binds.rtcp_reader {
+            read = self.call(now, |store, exports| {
+                exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_reader(store, resource)
+            })?;
+        }
         let read = match read {
             Ok(access) => access,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let write = self.call(now, |store, exports| {
-            exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_writer(store, resource)
-        })?;
+        let mut write = Ok(types::RtcpAccess::Pass);
+        if binds.rtcp_writer {
+            write = self.call(now, |store, exports| {
+                exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_writer(store, resource)
+            })?;
+        }
         Ok(write.map(|write| (read.into(), write.into())))
     }
 

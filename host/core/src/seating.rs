@@ -28,6 +28,7 @@ use crate::values::Changes;
 pub(crate) struct Prepared {
     pub(crate) instance: InstanceId,
     pub(crate) seat: u32,
+    /// Those that it was asked about.
     pub(crate) streams: Vec<(StreamId, u32, Binding)>,
     rtcp: (Access, Access),
     shared: bool,
@@ -191,7 +192,8 @@ impl Shard {
             }
             Err(fault) => return Err(self.failed(now, instance, owner, fault)),
         };
-        let rtcp = match running.bind_rtcp(now, seat) {
+        let binds = spec.plugin.binds();
+        let rtcp = match running.bind_rtcp(now, seat, binds) {
             Ok(Ok(access)) => access,
             Ok(Err(refusal)) => {
                 self.withdraw(now, instance, Some(seat));
@@ -202,6 +204,9 @@ impl Shard {
         let (bound, effects) = (Vec::with_capacity(streams.len()), Box::default());
         let mut prepared = Prepared { instance, seat, streams: bound, rtcp, shared, effects };
         for stream in streams {
+            if !self.streams.get(stream).is_some_and(|known| binds.streams(known.local)) {
+                continue;
+            }
             match self.offer(now, instance, seat, stream, spec) {
                 Ok((handle, binding)) => prepared.streams.push((stream, handle, binding)),
                 Err(Failed::Refused(error)) => {
@@ -321,6 +326,15 @@ impl Shard {
         for hop in [&mut member.unbound_read, &mut member.unbound_write] {
             hop.become_(Action::Pass, false, instance, 0);
         }
+        // What the member is not asked about passes it by, whatever was in its place before.
+        for stream in self.streams_of(id) {
+            if let Some(stream) = self.streams.get_mut(stream) {
+                stream.hops.change(index, |hop| {
+                    hop.become_(Action::Pass, false, instance, 0);
+                    hop.unbound = false;
+                });
+            }
+        }
         for (stream, handle, binding) in streams {
             self.install_stream(id, index, instance, stream, handle, binding);
         }
@@ -399,6 +413,10 @@ impl Shard {
     /// Offers a stream to one member. A refusal is an error; a fault is seen to, and the stream goes on by the policy.
     fn bind_at(&mut self, now: Instant, id: SessionId, index: usize, stream: StreamId) -> Result<(), BindError> {
         let member = self.member_at(id, index)?;
+        let local = self.streams.get(stream).is_some_and(|stream| stream.local);
+        if !member.spec.plugin.binds().streams(local) {
+            return Ok(());
+        }
         let (instance, seat, number) = (member.instance, member.seat, member.number);
         match member.state {
             MemberState::Running { .. } => {}

@@ -7,6 +7,7 @@
 //! | `faults`, `sharing`, `storms` | a plugin's fault stays its own |
 //! | `tenants` | what one tenant uses up is its own |
 //! | `privacy`, `emission`, `history`, `hold`, `attributes` | what a plugin may see, send, keep, hold and say of packets |
+//! | `binds` | what a plugin is asked about |
 //! | `stamps` | header extensions that the host puts on packets for a plugin |
 //! | `session_attributes` | what plugins of a chain tell each other beside the packets |
 //! | `timers`, `control`, `rtcp`, `sink`, `malformed` | the rest of the contract, and bad input |
@@ -14,6 +15,7 @@
 //! | `loading`, `wasi` | what is a plugin and what is not |
 
 mod attributes;
+mod binds;
 mod chaos;
 mod congestion;
 mod control;
