@@ -11,11 +11,12 @@ use crate::bindings::{self, BatchLane, Interceptor, describe, member, types};
 use crate::chain::Limits;
 use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
-use crate::guest::{Batch, Effects, Guest, Patience, Seat};
+use crate::guest::{Batch, Bound, Effects, Guest, Patience, Seat};
 use crate::imports::split_mix;
 use crate::plugin::Code;
 use crate::quarantine::Standing;
 use crate::session::TenantId;
+use crate::shard::SharedKey;
 use crate::stream::StreamInfo;
 use crate::tenant::{Holdings, Quota};
 use crate::time::{Instant, WallClock};
@@ -39,6 +40,8 @@ pub(crate) struct Instance {
     code: Arc<Code>,
     /// Whose sessions it serves.
     pub(crate) tenant: TenantId,
+    /// By what sessions find it that share it.
+    pub(crate) key: Option<SharedKey>,
     /// Whether its version is called no more, when last asked.
     standing: Standing,
     /// Calls into it, and nanoseconds that they took.
@@ -108,6 +111,7 @@ impl Instance {
             batched,
             code: code.clone(),
             tenant: TenantId::default(),
+            key: None,
             standing: Standing::default(),
             calls: 0,
             nanos: 0,
@@ -410,6 +414,14 @@ impl Instance {
         Ok(write.map(|write| (read.into(), write.into())))
     }
 
+    /// Enters a stream of a seat's session; `None` when there is no number left for it.
+    pub(crate) fn enter_stream(&mut self, bound: Bound) -> Option<u32> {
+        let (guest, seat) = (self.store.data_mut(), bound.seat);
+        let handle = guest.streams.insert(bound)?;
+        guest.seats.get_mut(seat).into_iter().for_each(|seat| seat.streams.push(handle));
+        Some(handle)
+    }
+
     /// Offers the plugin a stream that has been entered as `handle`.
     pub(crate) fn bind_stream(&mut self, now: Instant, seat: u32, handle: u32) -> Result<Answer<Binding>, Fault> {
         let resource = self.resource(seat)?;
@@ -445,6 +457,7 @@ impl Instance {
         let guest = self.store.data_mut();
         let Some(bound) = guest.streams.remove(handle) else { return };
         let Some(seat) = guest.seats.get_mut(bound.seat) else { return };
+        seat.streams.retain(|known| *known != handle);
         seat.holdings.give(Quota::Timers, u64::from(bound.timer.wake.is_some()));
         seat.histories -= bound.reserved;
         seat.count_held();
@@ -478,10 +491,7 @@ impl Instance {
     /// Forgets a session and its streams.
     pub(crate) fn leave(&mut self, seat: u32) {
         let guest = self.store.data_mut();
-        guest.seats.remove(seat);
-        let streams: Vec<u32> =
-            guest.streams.iter().filter(|(_, bound)| bound.seat == seat).map(|(id, _)| id).collect();
-        for stream in streams {
+        for stream in guest.seats.remove(seat).into_iter().flat_map(|seat| seat.streams) {
             guest.streams.remove(stream);
         }
     }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::allowance::Used;
 use crate::binding::{Access, Binding};
 use crate::chain::{Isolation, MemberSpec};
@@ -129,6 +131,7 @@ impl Shard {
         let instance = Instance::new(spec.plugin.code(), spec.limits, self.config.wall_clock, now, (holdings, sampler));
         let mut instance = instance.map_err(Failed::Fault)?;
         instance.tenant = tenant;
+        instance.key = shared.then_some(key);
         let instance = self.instances.insert(Box::new(instance));
         if shared {
             self.shared.insert(key, instance);
@@ -167,6 +170,7 @@ impl Shard {
             owner,
             mtu: info.mtu,
             timer: Timer::default(),
+            streams: SmallVec::new(),
             resource: None,
             metrics: Vec::new(),
             oversize: 0,
@@ -269,13 +273,13 @@ impl Shard {
             reserved: 0,
             timer: Timer::default(),
         };
-        let Some(handle) = instance.guest_mut().streams.insert(bound) else {
+        let Some(handle) = instance.enter_stream(bound) else {
             return Err(refused("the instance has no number left for another stream"));
         };
         let binding = match instance.bind_stream(now, seat, handle).map_err(Failed::Fault)? {
             Ok(binding) => binding,
             Err(refusal) => {
-                instance.guest_mut().streams.remove(handle);
+                instance.forget_stream(handle);
                 return Err(Failed::Refused(ChainError::refused(plugin(), refusal)));
             }
         };
@@ -523,9 +527,14 @@ impl Shard {
     }
 
     pub(crate) fn drop_if_empty(&mut self, id: InstanceId) {
-        if self.instances.get(id).is_some_and(|instance| instance.guest().seats.len() == 0) {
-            self.instances.remove(id);
-            self.shared.retain(|_, shared| *shared != id);
+        if self.instances.get(id).is_none_or(|instance| instance.guest().seats.len() > 0) {
+            return;
+        }
+        // When it was full, another one took its place among those that are shared.
+        if let Some(key) = self.instances.remove(id).and_then(|instance| instance.key)
+            && self.shared.get(&key) == Some(&id)
+        {
+            self.shared.remove(&key);
         }
     }
 

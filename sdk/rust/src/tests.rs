@@ -511,3 +511,27 @@ fn a_plugin_is_asked_about_what_it_says_and_nothing_else() {
     assert_eq!(harness.write(streams[1], packet(7, 2, b"")).len(), 1);
     streams.into_iter().for_each(|stream| harness.unbind_stream(stream));
 }
+
+#[test]
+fn a_session_that_ends_takes_its_own_streams_along_and_no_others() {
+    let mut instance = Instance::<Puppet>::new();
+    let known = |instance: &Instance<Puppet>| {
+        (10..50).filter(|stream| instance.streams.get(*stream).is_some()).collect::<Vec<_>>()
+    };
+    for id in 1..=3 {
+        instance.create(session(id), "", None).unwrap();
+        for of in 0..2 {
+            instance.bind_stream(id, Direction::Read, StreamId::new(10 * id + of), &stream("headers")).unwrap();
+        }
+    }
+    instance.unbind_stream(2, Direction::Read, StreamId::new(20));
+    instance.remove(2);
+    assert_eq!(known(&instance), [10, 11, 30, 31]);
+    // The next one has the place of the one that is gone, and nothing of its.
+    instance.create(session(4), "", None).unwrap();
+    instance.bind_stream(4, Direction::Read, StreamId::new(40), &stream("headers")).unwrap();
+    instance.remove(1);
+    assert_eq!(known(&instance), [30, 31, 40]);
+    instance.remove(4);
+    assert_eq!(known(&instance), [30, 31]);
+}
