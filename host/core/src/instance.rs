@@ -422,18 +422,23 @@ impl Instance {
         Some(handle)
     }
 
-    /// Offers the plugin a stream that has been entered as `handle`.
-    pub(crate) fn bind_stream(&mut self, now: Instant, seat: u32, handle: u32) -> Result<Answer<Binding>, Fault> {
+    /// Offers the plugin a stream that has been entered as `handle`, with its info as the contract has it.
+    pub(crate) fn bind_stream(
+        &mut self,
+        now: Instant,
+        seat: u32,
+        handle: u32,
+        info: &types::StreamInfo,
+    ) -> Result<Answer<Binding>, Fault> {
         let resource = self.resource(seat)?;
-        let Some(bound) = self.store.data().streams.get(handle) else {
+        let Some(local) = self.store.data().streams.get(handle).map(|bound| bound.local) else {
             return Ok(Err(types::Refusal::Other("the stream is gone".into())));
         };
-        let (info, local) = (lower(&bound.info), bound.local);
         let answer = self.call(now, |store, exports| {
             let guest = exports.sandbar_interceptor_member().interceptor();
             match local {
-                true => guest.call_bind_local_stream(store, resource, handle, &info),
-                false => guest.call_bind_remote_stream(store, resource, handle, &info),
+                true => guest.call_bind_local_stream(store, resource, handle, info),
+                false => guest.call_bind_remote_stream(store, resource, handle, info),
             }
         })?;
         Ok(answer.map(Into::into))
@@ -534,7 +539,8 @@ fn fault(guest: &Guest, error: &wasmtime::Error) -> Fault {
     Fault { kind, message: message.lines().next().unwrap_or_default().to_owned() }
 }
 
-fn lower(info: &StreamInfo) -> types::StreamInfo {
+/// A stream's info as the contract has it.
+pub(crate) fn lower(info: &StreamInfo) -> types::StreamInfo {
     types::StreamInfo {
         id: info.id.clone(),
         attributes: info.attributes.iter().map(|(key, value)| attribute(key, value)).collect(),

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::allowance::Used;
 use crate::binding::{Access, Binding};
+use crate::bindings::types;
 use crate::chain::{Isolation, MemberSpec};
 use crate::fault::Fault;
 use crate::guest::{Batch, Bound, Effects, Seat};
@@ -14,9 +15,9 @@ use crate::history::History;
 use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::imports::split_mix;
-use crate::instance::Instance;
+use crate::instance::{Instance, lower};
 use crate::session::{Direction, InstanceId, Member, MemberState, Owner, SessionId, Source, Stream, StreamId};
-use crate::shard::{BindError, ChainError, Shard};
+use crate::shard::{BindError, ChainError, Shard, SharedKey};
 use crate::sink::Outlet;
 use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
@@ -94,9 +95,9 @@ impl Shard {
     }
 
     /// The streams of a session, each once.
-    pub(crate) fn streams_of(&self, id: SessionId) -> Vec<StreamId> {
-        let Some(session) = self.sessions.get(id) else { return Vec::new() };
-        let mut streams: Vec<StreamId> =
+    pub(crate) fn streams_of(&self, id: SessionId) -> SmallVec<[StreamId; 6]> {
+        let Some(session) = self.sessions.get(id) else { return SmallVec::new() };
+        let mut streams: SmallVec<[StreamId; 6]> =
             session.local.iter().chain(&session.remote).map(|source| source.stream).collect();
         streams.sort_unstable();
         streams.dedup();
@@ -112,8 +113,8 @@ impl Shard {
     ) -> Result<(InstanceId, bool), Failed> {
         let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
         let (tenant, mut holdings) = (session.tenant, Holdings::new(session.holdings.tenant().clone()));
-        let granted = spec.plugin.code().granted;
-        let key = (tenant, spec.plugin.digest(), spec.plugin.lane(), granted, spec.limits);
+        let (digest, lane, granted) = (spec.plugin.digest(), spec.plugin.lane(), spec.plugin.code().granted);
+        let key = SharedKey { tenant, digest, lane, granted, limits: spec.limits };
         let shared = spec.isolation() == Isolation::Tenant && !alone;
         if shared
             && let Some(found) = self.shared.get(&key).copied()
@@ -208,10 +209,9 @@ impl Shard {
         let (bound, effects) = (Vec::with_capacity(streams.len()), Box::default());
         let mut prepared = Prepared { instance, seat, streams: bound, rtcp, shared, effects };
         for stream in streams {
-            if !self.streams.get(stream).is_some_and(|known| binds.streams(known.local)) {
-                continue;
-            }
-            match self.offer(now, instance, seat, stream, spec) {
+            let known = self.streams.get(stream).filter(|known| binds.streams(known.local));
+            let Some(info) = known.map(|known| lower(&known.info)) else { continue };
+            match self.offer(now, instance, seat, (stream, &info), spec) {
                 Ok((handle, binding)) => prepared.streams.push((stream, handle, binding)),
                 Err(Failed::Refused(error)) => {
                     self.withdraw(now, instance, Some(seat));
@@ -245,13 +245,13 @@ impl Shard {
         self.drop_if_empty(id);
     }
 
-    /// Offers a seated plugin a stream.
+    /// Offers a seated plugin a stream, with its info as the contract has it.
     fn offer(
         &mut self,
         now: Instant,
         id: InstanceId,
         seat: u32,
-        stream: StreamId,
+        (stream, info): (StreamId, &types::StreamInfo),
         spec: &MemberSpec,
     ) -> Result<(u32, Binding), Failed> {
         let plugin = || spec.plugin.name().to_owned();
@@ -276,7 +276,7 @@ impl Shard {
         let Some(handle) = instance.enter_stream(bound) else {
             return Err(refused("the instance has no number left for another stream"));
         };
-        let binding = match instance.bind_stream(now, seat, handle).map_err(Failed::Fault)? {
+        let binding = match instance.bind_stream(now, seat, handle, info).map_err(Failed::Fault)? {
             Ok(binding) => binding,
             Err(refusal) => {
                 instance.forget_stream(handle);
@@ -361,7 +361,9 @@ impl Shard {
             hop.become_(binding.access.into(), binding.history > 0, instance, handle);
             hop.unbound = binding.unbound;
         });
-        self.route_unbound(id, index, direction);
+        if binding.unbound {
+            self.route_unbound(id, index, direction);
+        }
     }
 
     /// Shows packets of unknown SSRCs to a member under the first of its streams that asks for them.
@@ -394,6 +396,8 @@ impl Shard {
                 return Err(ChainError::SsrcTaken(*ssrc));
             }
         }
+        // Once for all who are asked.
+        let told = lower(&info);
         let stream = self.streams.insert(Stream { session: id, local, info: Arc::new(info), hops: Hops::new(members) });
         if let Some(session) = self.sessions.get_mut(id) {
             let known = session.by_ssrc(local);
@@ -404,7 +408,7 @@ impl Shard {
             known.sort_unstable_by_key(|known| known.ssrc);
         }
         for index in 0..members {
-            if let Err(error) = self.bind_at(now, id, index, stream) {
+            if let Err(error) = self.bind_at(now, id, index, (stream, &told)) {
                 self.end_stream(now, stream);
                 self.settle(now);
                 return Err(error);
@@ -415,7 +419,13 @@ impl Shard {
     }
 
     /// Offers a stream to one member. A refusal is an error; a fault is seen to, and the stream goes on by the policy.
-    fn bind_at(&mut self, now: Instant, id: SessionId, index: usize, stream: StreamId) -> Result<(), BindError> {
+    fn bind_at(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        index: usize,
+        (stream, info): (StreamId, &types::StreamInfo),
+    ) -> Result<(), BindError> {
         let member = self.member_at(id, index)?;
         let local = self.streams.get(stream).is_some_and(|stream| stream.local);
         if !member.spec.plugin.binds().streams(local) {
@@ -434,7 +444,7 @@ impl Shard {
         }
         let spec = member.spec.clone();
         self.flush(now, instance);
-        match self.offer(now, instance, seat, stream, &spec) {
+        match self.offer(now, instance, seat, (stream, info), &spec) {
             Ok((handle, binding)) => {
                 self.install_stream(id, index, instance, stream, handle, binding);
                 self.absorb(instance);
@@ -486,10 +496,12 @@ impl Shard {
             if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {
                 member.past.add(&hop);
             }
-            if let Some(ended) = self.streams.get_mut(stream) {
-                ended.hops.change(index, |hop| hop.unbound = false);
+            if hop.unbound {
+                if let Some(ended) = self.streams.get_mut(stream) {
+                    ended.hops.change(index, |hop| hop.unbound = false);
+                }
+                self.route_unbound(id, index, Direction::of_stream(local));
             }
-            self.route_unbound(id, index, Direction::of_stream(local));
         }
         self.streams.remove(stream);
         if let Some(session) = self.sessions.get_mut(id) {
