@@ -4,6 +4,37 @@ use serde::Serialize;
 
 use crate::bindings::types;
 
+/// What a plugin is asked about. Everything else passes it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Binds {
+    /// RTCP from the peer.
+    pub rtcp_reader: bool,
+    /// RTCP to the peer.
+    pub rtcp_writer: bool,
+    /// Streams that this side sends.
+    pub local_streams: bool,
+    /// Streams that the peer sends.
+    pub remote_streams: bool,
+}
+
+impl Binds {
+    /// The names of what it is asked about, as in the contract.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [
+            ("rtcp-reader", self.rtcp_reader),
+            ("rtcp-writer", self.rtcp_writer),
+            ("local-streams", self.local_streams),
+            ("remote-streams", self.remote_streams),
+        ];
+        all.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect()
+    }
+
+    /// Whether it is asked about streams in this direction.
+    pub(crate) fn streams(self, local: bool) -> bool {
+        if local { self.local_streams } else { self.remote_streams }
+    }
+}
+
 /// How much of an RTP packet a plugin is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -69,6 +69,7 @@ impl Batch {
         let seat = guest.seats.insert(Seat {
             owner: Owner { session: SessionId::default(), member: 0 },
             mtu,
+            streams: Default::default(),
             timer: Timer::default(),
             resource: None,
             metrics: Vec::new(),

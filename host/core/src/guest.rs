@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use wasmtime::component::ResourceAny;
 
 use crate::allowance::{Spent, Used};
@@ -30,6 +31,8 @@ use crate::{packet, rtcp, sink};
 pub(crate) struct Seat {
     pub(crate) owner: crate::session::Owner,
     pub(crate) mtu: u16,
+    /// The session's streams that the plugin was asked about.
+    pub(crate) streams: SmallVec<[u32; 2]>,
     pub(crate) timer: Timer,
     pub(crate) resource: Option<ResourceAny>,
     pub(crate) metrics: Vec<(String, Metric)>,

@@ -6,8 +6,8 @@ use crate::time::Instant;
 /// A ring of packets by sequence number. A packet costs a slot and a share in its payload.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    /// A slot for each packet that is kept, rounded up to a power of two; none before the first packet, so that a stream
-    /// that never sends costs nothing.
+    /// A power of two of them, as many as packets are kept in the end; none before the first packet, and few at first, so
+    /// that a stream costs what it has sent.
     slots: Vec<Option<Entry>>,
     kept: usize,
     newest: u16,
@@ -18,6 +18,9 @@ struct Entry {
     packet: RtpPacket,
     entered: Instant,
 }
+
+/// Slots at first.
+const FEW: usize = 64;
 
 impl History {
     /// Keeps the last `packets` packets.
@@ -43,22 +46,46 @@ impl History {
     pub(crate) fn push(&mut self, packet: &RtpPacket, now: Instant) {
         let sequence_number = packet.sequence_number();
         if self.slots.is_empty() {
-            self.slots.resize_with(self.kept.next_power_of_two(), || None);
+            self.slots.resize_with(self.kept.next_power_of_two().min(FEW), || None);
             self.newest = sequence_number;
         }
-        let slot = usize::from(sequence_number) & (self.slots.len() - 1);
         // RFC 1982: newer if ahead by less than half the space.
         if sequence_number.wrapping_sub(self.newest) < 1 << 15 {
             self.newest = sequence_number;
         } else if usize::from(self.newest.wrapping_sub(sequence_number)) >= self.kept {
             return;
         }
+        while self.slots.len() < self.kept && self.has_other(sequence_number) {
+            self.widen();
+        }
+        let slot = self.slot(sequence_number);
         match &mut self.slots[slot] {
             Some(entry) => {
                 entry.packet.clone_from(packet);
                 entry.entered = now;
             }
             empty => *empty = Some(Entry { packet: packet.clone(), entered: now }),
+        }
+    }
+
+    #[inline]
+    fn slot(&self, sequence_number: u16) -> usize {
+        usize::from(sequence_number) & (self.slots.len() - 1)
+    }
+
+    /// Whether a packet that is to be kept still has the slot of this one.
+    fn has_other(&self, sequence_number: u16) -> bool {
+        let entry = self.slots.get(self.slot(sequence_number)).and_then(Option::as_ref);
+        let other = entry.map(|entry| entry.packet.sequence_number()).filter(|other| *other != sequence_number);
+        other.is_some_and(|other| usize::from(self.newest.wrapping_sub(other)) < self.kept)
+    }
+
+    #[cold]
+    fn widen(&mut self) {
+        let wider = std::iter::repeat_with(|| None).take(2 * self.slots.len()).collect();
+        for entry in std::mem::replace(&mut self.slots, wider).into_iter().flatten() {
+            let slot = self.slot(entry.packet.sequence_number());
+            self.slots[slot] = Some(entry);
         }
     }
 
@@ -108,6 +135,24 @@ mod tests {
         assert!(history.lookup(101).is_some());
         history.push(&packet(98), Instant::ZERO);
         assert!(history.lookup(102).is_some() && history.lookup(98).is_none());
+    }
+
+    #[test]
+    fn a_ring_is_as_wide_as_what_it_has_to_keep() {
+        for (kept, step) in [(1000, 1), (1000, 3), (1, 1), (64, 1), (65, 1), (200, 50)] {
+            let mut history = History::new(kept);
+            let sent: Vec<u16> = (0..3000u16).map(|n| 65_000u16.wrapping_add(n.wrapping_mul(step))).collect();
+            for (at, number) in sent.iter().enumerate() {
+                history.push(&packet(*number), Instant::ZERO);
+                if at == 10 {
+                    assert!(history.slots.len() <= FEW);
+                }
+                let last = |other: &&u16| u32::from(number.wrapping_sub(**other)) < kept;
+                let to_keep = sent[..=at].iter().rev().take_while(last);
+                assert!(to_keep.clone().all(|number| history.lookup(*number).is_some()), "{kept} {step} {at}");
+            }
+            assert!(history.slots.len() <= (kept as usize).next_power_of_two());
+        }
     }
 
     #[test]

@@ -7,18 +7,19 @@ use wasmtime::component::ResourceAny;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::attributes::Value;
-use crate::binding::{Access, Binding};
+use crate::binding::{Access, Binding, Binds};
 use crate::bindings::{self, BatchLane, Interceptor, describe, member, types};
 use crate::chain::Limits;
 use crate::engine::TICK;
 use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
-use crate::guest::{Batch, Effects, Guest, Patience, Seat};
+use crate::guest::{Batch, Bound, Effects, Guest, Patience, Seat};
 use crate::imports::split_mix;
 use crate::log::LogId;
 use crate::plugin::Code;
 use crate::quarantine::Standing;
 use crate::session::TenantId;
+use crate::shard::SharedKey;
 use crate::stream::StreamInfo;
 use crate::tenant::{Holdings, Quota};
 use crate::time::{Instant, WallClock};
@@ -46,6 +47,8 @@ pub(crate) struct Instance {
     code: Arc<Code>,
     /// Whose sessions it serves.
     pub(crate) tenant: TenantId,
+    /// By what sessions find it that share it.
+    pub(crate) key: Option<SharedKey>,
     /// Its version's, when last asked.
     standing: Standing,
     /// Calls into it, and nanoseconds that they took.
@@ -116,6 +119,7 @@ impl Instance {
             batched,
             code: code.clone(),
             tenant,
+            key: None,
             standing,
             calls: 0,
             nanos: 0,
@@ -392,34 +396,58 @@ impl Instance {
         })
     }
 
-    /// What the plugin needs of RTCP: from the peer, and to it.
-    pub(crate) fn bind_rtcp(&mut self, now: Instant, seat: u32) -> Result<Answer<(Access, Access)>, Fault> {
+    /// What the plugin needs of RTCP: from the peer, and to it. It is asked what it says it has to do with.
+    pub(crate) fn bind_rtcp(
+        &mut self,
+        now: Instant,
+        seat: u32,
+        binds: Binds,
+    ) -> Result<Answer<(Access, Access)>, Fault> {
         let resource = self.resource(seat)?;
-        let read = self.call(now, |store, exports| {
-            exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_reader(store, resource)
-        })?;
+        let mut read = Ok(types::RtcpAccess::Pass);
+        if binds.rtcp_reader {
+            read = self.call(now, |store, exports| {
+                exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_reader(store, resource)
+            })?;
+        }
         let read = match read {
             Ok(access) => access,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let write = self.call(now, |store, exports| {
-            exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_writer(store, resource)
-        })?;
+        let mut write = Ok(types::RtcpAccess::Pass);
+        if binds.rtcp_writer {
+            write = self.call(now, |store, exports| {
+                exports.sandbar_interceptor_member().interceptor().call_bind_rtcp_writer(store, resource)
+            })?;
+        }
         Ok(write.map(|write| (read.into(), write.into())))
     }
 
-    /// Offers the plugin a stream that has been entered as `handle`.
-    pub(crate) fn bind_stream(&mut self, now: Instant, seat: u32, handle: u32) -> Result<Answer<Binding>, Fault> {
+    /// Enters a stream of a seat's session, under the number `wanted` if it can have that; `None` when there is none left for it.
+    pub(crate) fn enter_stream(&mut self, wanted: u32, bound: Bound) -> Option<u32> {
+        let (guest, seat) = (self.store.data_mut(), bound.seat);
+        let handle = guest.streams.insert_as(wanted, bound)?;
+        guest.seats.get_mut(seat).into_iter().for_each(|seat| seat.streams.push(handle));
+        Some(handle)
+    }
+
+    /// Offers the plugin a stream that has been entered as `handle`, with its info as the contract has it.
+    pub(crate) fn bind_stream(
+        &mut self,
+        now: Instant,
+        seat: u32,
+        handle: u32,
+        info: &types::StreamInfo,
+    ) -> Result<Answer<Binding>, Fault> {
         let resource = self.resource(seat)?;
-        let Some(bound) = self.store.data().streams.get(handle) else {
+        let Some(local) = self.store.data().streams.get(handle).map(|bound| bound.local) else {
             return Ok(Err(types::Refusal::Other("the stream is gone".into())));
         };
-        let (info, local) = (lower(&bound.info), bound.local);
         let answer = self.call(now, |store, exports| {
             let guest = exports.sandbar_interceptor_member().interceptor();
             match local {
-                true => guest.call_bind_local_stream(store, resource, handle, &info),
-                false => guest.call_bind_remote_stream(store, resource, handle, &info),
+                true => guest.call_bind_local_stream(store, resource, handle, info),
+                false => guest.call_bind_remote_stream(store, resource, handle, info),
             }
         })?;
         Ok(answer.map(Into::into))
@@ -443,6 +471,7 @@ impl Instance {
         let guest = self.store.data_mut();
         let Some(bound) = guest.streams.remove(handle) else { return };
         let Some(seat) = guest.seats.get_mut(bound.seat) else { return };
+        seat.streams.retain(|known| *known != handle);
         seat.holdings.give(Quota::Timers, u64::from(bound.timer.wake.is_some()));
         seat.histories -= bound.reserved;
         seat.count_held();
@@ -476,10 +505,7 @@ impl Instance {
     /// Forgets a session and its streams.
     pub(crate) fn leave(&mut self, seat: u32) {
         let guest = self.store.data_mut();
-        guest.seats.remove(seat);
-        let streams: Vec<u32> =
-            guest.streams.iter().filter(|(_, bound)| bound.seat == seat).map(|(id, _)| id).collect();
-        for stream in streams {
+        for stream in guest.seats.remove(seat).into_iter().flat_map(|seat| seat.streams) {
             guest.streams.remove(stream);
         }
     }
@@ -522,7 +548,8 @@ fn fault(guest: &Guest, error: &wasmtime::Error) -> Fault {
     Fault { kind, message: message.lines().next().unwrap_or_default().to_owned() }
 }
 
-fn lower(info: &StreamInfo) -> types::StreamInfo {
+/// A stream's info as the contract has it.
+pub(crate) fn lower(info: &StreamInfo) -> types::StreamInfo {
     types::StreamInfo {
         id: info.id.clone(),
         attributes: info.attributes.iter().map(|(key, value)| attribute(key, value)).collect(),

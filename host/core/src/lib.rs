@@ -133,6 +133,7 @@ mod wasi;
 mod wheel;
 
 pub use attributes::{Attributes, TooMany, Value};
+pub use binding::Binds;
 pub use cache::{Cache, CacheError};
 pub use chain::{Chain, FaultPolicy, Isolation, Limits, MemberSpec};
 pub use engine::{Clocks, CompileLimits, Compiler, Engine, EngineConfig, EngineError, TICK};

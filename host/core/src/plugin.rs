@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 use wasmtime::component::{Component, InstancePre};
 
+use crate::binding::Binds;
 use crate::bindings::{BatchLaneIndices, InterceptorIndices, describe};
 use crate::chain::Limits;
 use crate::engine::{CompileLimits, Engine};
@@ -171,6 +172,8 @@ pub struct Description {
     pub wants: Grants,
     /// It reads media where that is granted, and does without where it is not. `wants` has it where it is.
     pub may_read_media: bool,
+    /// What it is asked about.
+    pub binds: Binds,
     /// Its configuration.
     pub options: Vec<ConfigOption>,
 }
@@ -353,6 +356,11 @@ impl Plugin {
         self.0.description.wants.read_media
     }
 
+    /// What it is asked about.
+    pub(crate) fn binds(&self) -> Binds {
+        self.0.description.binds
+    }
+
     pub(crate) fn code(&self) -> &Arc<Code> {
         &self.0.code
     }
@@ -473,8 +481,9 @@ fn describe(code: &Arc<Code>) -> Result<Description, LoadError> {
 
 impl From<describe::Description> for Description {
     fn from(said: describe::Description) -> Self {
-        use describe::{Place as Said, Wants};
+        use describe::{Binds as Bind, Place as Said, Wants};
         let wants = |flag| said.wants.contains(flag);
+        let binds = |flag| said.binds.contains(flag);
         Self {
             wants: Grants {
                 emit_rtp: wants(Wants::EMIT_RTP),
@@ -486,6 +495,12 @@ impl From<describe::Description> for Description {
                 wasi: false,
             },
             may_read_media: wants(Wants::MAY_READ_MEDIA),
+            binds: Binds {
+                rtcp_reader: binds(Bind::RTCP_READER),
+                rtcp_writer: binds(Bind::RTCP_WRITER),
+                local_streams: binds(Bind::LOCAL_STREAMS),
+                remote_streams: binds(Bind::REMOTE_STREAMS),
+            },
             name: said.name,
             version: said.version,
             summary: said.summary,

@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::allowance::Used;
 use crate::binding::{Access, Binding};
+use crate::bindings::types;
 use crate::chain::{Isolation, MemberSpec};
 use crate::fault::Fault;
 use crate::guest::{Batch, Bound, Effects, Patience, Seat};
@@ -12,9 +15,9 @@ use crate::history::History;
 use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::imports::split_mix;
-use crate::instance::Instance;
+use crate::instance::{Instance, lower};
 use crate::session::{Counts, Direction, InstanceId, Member, MemberState, Owner, SessionId, Source, Stream, StreamId};
-use crate::shard::{BindError, ChainError, Shard};
+use crate::shard::{BindError, ChainError, Shard, SharedKey};
 use crate::sink::Outlet;
 use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
@@ -28,6 +31,7 @@ use crate::values::Changes;
 pub(crate) struct Prepared {
     pub(crate) instance: InstanceId,
     pub(crate) seat: u32,
+    /// Those that it was asked about.
     pub(crate) streams: Vec<(StreamId, u32, Binding)>,
     rtcp: (Access, Access),
     shared: bool,
@@ -94,9 +98,9 @@ impl Shard {
     }
 
     /// The streams of a session, each once.
-    pub(crate) fn streams_of(&self, id: SessionId) -> Vec<StreamId> {
-        let Some(session) = self.sessions.get(id) else { return Vec::new() };
-        let mut streams: Vec<StreamId> =
+    pub(crate) fn streams_of(&self, id: SessionId) -> SmallVec<[StreamId; 6]> {
+        let Some(session) = self.sessions.get(id) else { return SmallVec::new() };
+        let mut streams: SmallVec<[StreamId; 6]> =
             session.local.iter().chain(&session.remote).map(|source| source.stream).collect();
         streams.sort_unstable();
         streams.dedup();
@@ -112,8 +116,8 @@ impl Shard {
     ) -> Result<(InstanceId, bool), Failed> {
         let Some(session) = self.sessions.get(id) else { return Err(Failed::Refused(ChainError::NoSession)) };
         let (tenant, mut holdings) = (session.tenant, Holdings::new(session.holdings.tenant().clone()));
-        let granted = spec.plugin.code().granted;
-        let key = (tenant, spec.plugin.digest(), spec.plugin.lane(), granted, spec.limits);
+        let (digest, lane, granted) = (spec.plugin.digest(), spec.plugin.lane(), spec.plugin.code().granted);
+        let key = SharedKey { tenant, digest, lane, granted, limits: spec.limits };
         let shared = spec.isolation() == Isolation::Tenant && !alone;
         if shared
             && let Some(found) = self.shared.get(&key).copied()
@@ -130,7 +134,9 @@ impl Shard {
         let sampler = split_mix(&mut self.random);
         let (code, wall_clock) = (spec.plugin.code(), self.config.wall_clock);
         let instance = Instance::new(code, spec.limits, wall_clock, now, (tenant, patience), (holdings, sampler));
-        let instance = self.instances.insert(Box::new(instance.map_err(Failed::Fault)?));
+        let mut instance = instance.map_err(Failed::Fault)?;
+        instance.key = shared.then_some(key);
+        let instance = self.instances.insert(Box::new(instance));
         if shared {
             self.shared.insert(key, instance);
         }
@@ -168,6 +174,7 @@ impl Shard {
             owner,
             mtu: info.mtu,
             timer: Timer::default(),
+            streams: SmallVec::new(),
             resource: None,
             metrics: Vec::new(),
             oversize: 0,
@@ -193,7 +200,8 @@ impl Shard {
             }
             Err(fault) => return Err(self.failed(now, instance, owner, fault)),
         };
-        let rtcp = match running.bind_rtcp(now, seat) {
+        let binds = spec.plugin.binds();
+        let rtcp = match running.bind_rtcp(now, seat, binds) {
             Ok(Ok(access)) => access,
             Ok(Err(refusal)) => {
                 self.withdraw(now, instance, Some(seat));
@@ -204,7 +212,9 @@ impl Shard {
         let (bound, effects) = (Vec::with_capacity(streams.len()), Box::default());
         let mut prepared = Prepared { instance, seat, streams: bound, rtcp, shared, effects };
         for stream in streams {
-            match self.offer(now, (instance, shared), seat, stream, spec) {
+            let known = self.streams.get(stream).filter(|known| binds.streams(known.local));
+            let Some(info) = known.map(|known| lower(&known.info)) else { continue };
+            match self.offer(now, (instance, shared), seat, (stream, &info), spec) {
                 Ok((handle, binding)) => prepared.streams.push((stream, handle, binding)),
                 Err(Failed::Refused(error)) => {
                     self.withdraw(now, instance, Some(seat));
@@ -238,13 +248,13 @@ impl Shard {
         self.drop_if_empty(id);
     }
 
-    /// Offers a seated plugin a stream, in an instance that others share or not.
+    /// Offers a seated plugin a stream, with its info as the contract has it, in an instance that others share or not.
     fn offer(
         &mut self,
         now: Instant,
         (id, shared): (InstanceId, bool),
         seat: u32,
-        stream: StreamId,
+        (stream, info): (StreamId, &types::StreamInfo),
         spec: &MemberSpec,
     ) -> Result<(u32, Binding), Failed> {
         let plugin = || spec.plugin.name().to_owned();
@@ -267,13 +277,13 @@ impl Shard {
             timer: Timer::default(),
         };
         let wanted = self.sessions.get(known.session).map_or(0, |session| session.handle(known, shared));
-        let Some(handle) = instance.guest_mut().streams.insert_as(wanted, bound) else {
+        let Some(handle) = instance.enter_stream(wanted, bound) else {
             return Err(refused("the instance has no number left for another stream"));
         };
-        let binding = match instance.bind_stream(now, seat, handle).map_err(Failed::Fault)? {
+        let binding = match instance.bind_stream(now, seat, handle, info).map_err(Failed::Fault)? {
             Ok(binding) => binding,
             Err(refusal) => {
-                instance.guest_mut().streams.remove(handle);
+                instance.forget_stream(handle);
                 return Err(Failed::Refused(ChainError::refused(plugin(), refusal)));
             }
         };
@@ -326,6 +336,15 @@ impl Shard {
         for hops in &mut session.unbound {
             hops.change(index, |hop| hop.become_(Action::Pass, false, instance, 0));
         }
+        // What the member is not asked about passes it by, whatever was in its place before.
+        for stream in self.streams_of(id) {
+            if let Some(stream) = self.streams.get_mut(stream) {
+                stream.hops.change(index, |hop| {
+                    hop.become_(Action::Pass, false, instance, 0);
+                    hop.unbound = false;
+                });
+            }
+        }
         for (stream, handle, binding) in streams {
             self.install_stream(id, index, instance, stream, handle, binding);
         }
@@ -348,7 +367,9 @@ impl Shard {
             hop.become_(binding.access.into(), binding.history > 0, instance, handle);
             hop.unbound = binding.unbound;
         });
-        self.route_unbound(id, index, direction);
+        if binding.unbound {
+            self.route_unbound(id, index, direction);
+        }
     }
 
     /// Shows packets of unknown SSRCs to a member under the first of its streams that asks for them.
@@ -382,6 +403,8 @@ impl Shard {
                 return Err(ChainError::SsrcTaken(*ssrc));
             }
         }
+        // Once for all who are asked.
+        let told = lower(&info);
         let stream = self.streams.insert(Stream { session: id, local, info: Arc::new(info), hops: Hops::new(members) });
         if let Some(session) = self.sessions.get_mut(id) {
             let known = session.by_ssrc(local);
@@ -392,7 +415,7 @@ impl Shard {
             known.sort_unstable_by_key(|known| known.ssrc);
         }
         for index in 0..members {
-            if let Err(error) = self.bind_at(now, id, index, stream) {
+            if let Err(error) = self.bind_at(now, id, index, (stream, &told)) {
                 self.end_stream(now, stream);
                 self.settle(now);
                 return Err(error);
@@ -403,8 +426,18 @@ impl Shard {
     }
 
     /// Offers a stream to one member. A refusal is an error; a fault is seen to, and the stream goes on by the policy.
-    fn bind_at(&mut self, now: Instant, id: SessionId, index: usize, stream: StreamId) -> Result<(), BindError> {
+    fn bind_at(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        index: usize,
+        (stream, info): (StreamId, &types::StreamInfo),
+    ) -> Result<(), BindError> {
         let member = self.member_at(id, index)?;
+        let local = self.streams.get(stream).is_some_and(|stream| stream.local);
+        if !member.spec.plugin.binds().streams(local) {
+            return Ok(());
+        }
         let (instance, seat, number) = (member.instance, member.seat, member.number);
         let shared = match member.state {
             MemberState::Running { shared } => shared,
@@ -418,7 +451,7 @@ impl Shard {
         };
         let spec = member.spec.clone();
         self.flush(now, instance);
-        match self.offer(now, (instance, shared), seat, stream, &spec) {
+        match self.offer(now, (instance, shared), seat, (stream, info), &spec) {
             Ok((handle, binding)) => {
                 self.install_stream(id, index, instance, stream, handle, binding);
                 self.absorb(instance);
@@ -471,10 +504,12 @@ impl Shard {
             if let Some(member) = self.sessions.get_mut(id).and_then(|session| session.members.get_mut(index)) {
                 member.past.add(counts);
             }
-            if let Some(ended) = self.streams.get_mut(stream) {
-                ended.hops.change(index, |hop| hop.unbound = false);
+            if hop.unbound {
+                if let Some(ended) = self.streams.get_mut(stream) {
+                    ended.hops.change(index, |hop| hop.unbound = false);
+                }
+                self.route_unbound(id, index, Direction::of_stream(local));
             }
-            self.route_unbound(id, index, Direction::of_stream(local));
         }
         self.streams.remove(stream);
         if let Some(session) = self.sessions.get_mut(id) {
@@ -520,9 +555,14 @@ impl Shard {
     }
 
     pub(crate) fn drop_if_empty(&mut self, id: InstanceId) {
-        if self.instances.get(id).is_some_and(|instance| instance.guest().seats.len() == 0) {
-            self.end_instance(id);
-            self.shared.retain(|_, shared| *shared != id);
+        if self.instances.get(id).is_none_or(|instance| instance.guest().seats.len() > 0) {
+            return;
+        }
+        // When it was full, another one took its place among those that are shared.
+        if let Some(key) = self.end_instance(id).and_then(|instance| instance.key)
+            && self.shared.get(&key) == Some(&id)
+        {
+            self.shared.remove(&key);
         }
     }
 

@@ -142,7 +142,7 @@ pub enum MemberState {
 pub(crate) struct Member {
     /// See [`Owner::member`].
     pub(crate) number: u32,
-    pub(crate) spec: MemberSpec,
+    pub(crate) spec: Arc<MemberSpec>,
     pub(crate) state: MemberState,
     pub(crate) instance: InstanceId,
     pub(crate) seat: u32,
@@ -165,7 +165,7 @@ impl Member {
     pub(crate) fn new(number: u32, spec: MemberSpec) -> Self {
         Self {
             number,
-            spec,
+            spec: Arc::new(spec),
             state: MemberState::Displaced,
             instance: InstanceId::default(),
             seat: 0,

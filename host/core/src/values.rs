@@ -172,7 +172,13 @@ impl Shard {
         let owner = seat.owner;
         let Some(session) = self.sessions.get_mut(owner.session) else { return };
         if session.member(owner.member).is_some() {
-            std::mem::take(&mut seat.changes).apply(&mut session.values, Some(owner.member));
+            let changes = std::mem::take(&mut seat.changes);
+            if changes.is_empty() {
+                // It is new, and hears what there is.
+                seat.values = session.values.clone();
+                return;
+            }
+            changes.apply(&mut session.values, Some(owner.member));
             let bytes = session.values.bytes_of(Some(owner.member));
             seat.holdings.set(Quota::AttributeBytes, bytes as u64);
             self.share_values(owner.session);

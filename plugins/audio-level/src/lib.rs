@@ -60,7 +60,7 @@ struct ActiveSpeaker<'a> {
     level: Option<i32>,
 }
 
-export!(AudioLevel, options = OPTIONS);
+export!(AudioLevel, binds = [remote_streams], options = OPTIONS);
 
 impl Interceptor for AudioLevel {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

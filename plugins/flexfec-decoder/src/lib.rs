@@ -51,7 +51,13 @@ struct StreamState {
     newest: u16,
 }
 
-export!(FlexfecDecoder, place = RepairDecoding, wants = [emit_rtp, read_media], options = OPTIONS);
+export!(
+    FlexfecDecoder,
+    place = RepairDecoding,
+    wants = [emit_rtp, read_media],
+    binds = [remote_streams],
+    options = OPTIONS,
+);
 
 impl Interceptor for FlexfecDecoder {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -60,7 +60,13 @@ struct RepairState {
     sequence_number: u16,
 }
 
-export!(FlexfecEncoder, place = RepairEncoding, wants = [emit_rtp, read_media, randomness], options = OPTIONS);
+export!(
+    FlexfecEncoder,
+    place = RepairEncoding,
+    wants = [emit_rtp, read_media, randomness],
+    binds = [local_streams],
+    options = OPTIONS,
+);
 
 impl Interceptor for FlexfecEncoder {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

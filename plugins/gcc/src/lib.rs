@@ -60,7 +60,7 @@ pub struct Gcc {
     warned: bool,
 }
 
-export!(Gcc, place = Pacing, options = OPTIONS);
+export!(Gcc, place = Pacing, binds = [rtcp_reader, local_streams], options = OPTIONS);
 
 impl Interceptor for Gcc {
     fn create(cx: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -36,7 +36,7 @@ enum Request {
     KeyFrame { ssrc: Option<u32> },
 }
 
-export!(IntervalPli, place = EncoderRequests, wants = [emit_rtcp], options = OPTIONS);
+export!(IntervalPli, place = EncoderRequests, wants = [emit_rtcp], binds = [remote_streams], options = OPTIONS);
 
 impl Interceptor for IntervalPli {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -40,7 +40,7 @@ pub struct JitterBuffer {
     resumed: Option<State>,
 }
 
-export!(JitterBuffer, place = Playout, options = OPTIONS);
+export!(JitterBuffer, place = Playout, binds = [remote_streams], options = OPTIONS);
 
 impl Interceptor for JitterBuffer {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

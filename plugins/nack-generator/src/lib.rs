@@ -43,7 +43,7 @@ struct Stream {
     sample: Sample,
 }
 
-export!(NackGenerator, place = LossDetection, wants = [emit_rtcp], options = OPTIONS);
+export!(NackGenerator, place = LossDetection, wants = [emit_rtcp], binds = [remote_streams], options = OPTIONS);
 
 impl Interceptor for NackGenerator {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

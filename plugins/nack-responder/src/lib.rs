@@ -71,7 +71,13 @@ struct Tally {
     unknown: u64,
 }
 
-export!(NackResponder, place = Retransmission, wants = [emit_rtp, wall_clock, randomness], options = OPTIONS);
+export!(
+    NackResponder,
+    place = Retransmission,
+    wants = [emit_rtp, wall_clock, randomness],
+    binds = [rtcp_reader, local_streams],
+    options = OPTIONS,
+);
 
 impl Interceptor for NackResponder {
     fn create(cx: &mut Context, config: &str) -> Result<Self, Refusal> {

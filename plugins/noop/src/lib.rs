@@ -11,4 +11,4 @@ impl Interceptor for Noop {
     }
 }
 
-sandbar_sdk::export!(Noop);
+sandbar_sdk::export!(Noop, binds = []);

@@ -79,7 +79,7 @@ struct State {
     probed: u32,
 }
 
-export!(Pacer, place = Pacing, wants = [emit_rtp, randomness], options = OPTIONS);
+export!(Pacer, place = Pacing, wants = [emit_rtp, randomness], binds = [local_streams], options = OPTIONS);
 
 impl Interceptor for Pacer {
     fn create(cx: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -26,4 +26,4 @@ impl Interceptor for PacketCounter {
     }
 }
 
-sandbar_sdk::export!(PacketCounter);
+sandbar_sdk::export!(PacketCounter, binds = [remote_streams]);

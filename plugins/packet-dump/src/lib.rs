@@ -23,7 +23,13 @@ pub struct PacketDump {
     dump: Dump,
 }
 
-export!(PacketDump, place = Anywhere, wants = [sink, wall_clock, may_read_media], options = OPTIONS);
+export!(
+    PacketDump,
+    place = Anywhere,
+    wants = [sink, wall_clock, may_read_media],
+    binds = [rtcp_reader, rtcp_writer, local_streams, remote_streams],
+    options = OPTIONS,
+);
 
 impl Interceptor for PacketDump {
     fn create(cx: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -40,7 +40,7 @@ struct Stream {
     window: Window,
 }
 
-export!(RedDecoder, place = RepairDecoding, wants = [emit_rtp, read_media]);
+export!(RedDecoder, place = RepairDecoding, wants = [emit_rtp, read_media], binds = [remote_streams]);
 
 impl Interceptor for RedDecoder {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -40,7 +40,7 @@ struct Stream {
     recent: Recent,
 }
 
-export!(RedEncoder, place = RepairEncoding, wants = [read_media], options = OPTIONS);
+export!(RedEncoder, place = RepairEncoding, wants = [read_media], binds = [local_streams], options = OPTIONS);
 
 impl Interceptor for RedEncoder {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -38,7 +38,7 @@ struct Stream {
     source: Source,
 }
 
-export!(ReportReceiver, place = Reports, wants = [emit_rtcp], options = OPTIONS);
+export!(ReportReceiver, place = Reports, wants = [emit_rtcp], binds = [rtcp_reader, remote_streams], options = OPTIONS);
 
 impl Interceptor for ReportReceiver {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -37,7 +37,7 @@ struct Stream {
     source: Source,
 }
 
-export!(ReportSender, place = Reports, wants = [emit_rtcp, wall_clock], options = OPTIONS);
+export!(ReportSender, place = Reports, wants = [emit_rtcp, wall_clock], binds = [local_streams], options = OPTIONS);
 
 impl Interceptor for ReportSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -35,7 +35,7 @@ struct Source {
     arrivals: Arrivals,
 }
 
-export!(Rfc8888, place = ArrivalFeedback, wants = [emit_rtcp, wall_clock], options = OPTIONS);
+export!(Rfc8888, place = ArrivalFeedback, wants = [emit_rtcp, wall_clock], binds = [remote_streams], options = OPTIONS);
 
 impl Interceptor for Rfc8888 {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -100,7 +100,7 @@ struct Tally {
     unreported: u64,
 }
 
-export!(Rtpfb, place = SendHistory, options = OPTIONS);
+export!(Rtpfb, place = SendHistory, binds = [rtcp_reader, local_streams], options = OPTIONS);
 
 impl Interceptor for Rtpfb {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

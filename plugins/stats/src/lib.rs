@@ -47,7 +47,13 @@ pub struct Stats {
     resumed: State,
 }
 
-export!(Stats, place = Anywhere, wants = [wall_clock], options = OPTIONS);
+export!(
+    Stats,
+    place = Anywhere,
+    wants = [wall_clock],
+    binds = [rtcp_reader, rtcp_writer, local_streams, remote_streams],
+    options = OPTIONS,
+);
 
 impl Interceptor for Stats {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -31,7 +31,7 @@ struct State {
     next: u16,
 }
 
-export!(TwccHeaderExtension, place = Numbering, options = OPTIONS);
+export!(TwccHeaderExtension, place = Numbering, binds = [local_streams], options = OPTIONS);
 
 impl Interceptor for TwccHeaderExtension {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -44,7 +44,7 @@ pub struct TwccSender {
     due: Option<Instant>,
 }
 
-export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], options = OPTIONS);
+export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], binds = [remote_streams], options = OPTIONS);
 
 impl Interceptor for TwccSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use crate::binding::{Access, Binding, RtcpAccess, View};
 use crate::bindings::exports::sandbar::interceptor::{batch, description, member};
 use crate::bindings::sandbar::interceptor::types;
-use crate::describe::{Description, Place, Plugin, Wants};
+use crate::describe::{Binds, Description, Place, Plugin, Wants};
 use crate::error::Refusal;
 use crate::host::lift_attribute;
 use crate::instance::{Direction, Instance};
@@ -52,13 +52,14 @@ impl<C: Component> batch::Guest for C {
 
 impl<C: Component> description::Guest for C {
     fn describe() -> description::Description {
-        let Description { name, version, summary, place, wants, options } = C::Plugin::DESCRIPTION;
+        let Description { name, version, summary, place, wants, binds, options } = C::Plugin::DESCRIPTION;
         description::Description {
             name: name.into(),
             version: version.into(),
             summary: summary.into(),
             place: lower_place(place),
             wants: lower_wants(wants),
+            binds: lower_binds(binds),
             options: options
                 .iter()
                 .map(|option| description::ConfigOption {
@@ -279,6 +280,17 @@ fn lower_wants(wants: Wants) -> description::Wants {
     ];
     let wanted = pairs.iter().filter(|(want, _)| wants.contains(*want));
     wanted.fold(description::Wants::empty(), |all, (_, flag)| all | *flag)
+}
+
+fn lower_binds(binds: Binds) -> description::Binds {
+    let pairs = [
+        (Binds::RTCP_READER, description::Binds::RTCP_READER),
+        (Binds::RTCP_WRITER, description::Binds::RTCP_WRITER),
+        (Binds::LOCAL_STREAMS, description::Binds::LOCAL_STREAMS),
+        (Binds::REMOTE_STREAMS, description::Binds::REMOTE_STREAMS),
+    ];
+    let asked = pairs.iter().filter(|(bind, _)| binds.contains(*bind));
+    asked.fold(description::Binds::empty(), |all, (_, flag)| all | *flag)
 }
 
 fn lower_place(place: Place) -> description::Place {

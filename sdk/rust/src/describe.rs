@@ -66,6 +66,36 @@ impl Wants {
     }
 }
 
+/// What a plugin has to do with: it is asked about nothing else. Where it is not asked, everything passes it by as if it had
+/// answered so, and of a stream it never hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binds(u8);
+
+impl Binds {
+    /// Nothing: only its session's timer and questions come to it.
+    pub const NONE: Binds = Binds(0);
+    /// [`Interceptor::bind_rtcp_reader`].
+    pub const RTCP_READER: Binds = Binds(1);
+    /// [`Interceptor::bind_rtcp_writer`].
+    pub const RTCP_WRITER: Binds = Binds(2);
+    /// [`Interceptor::bind_local_stream`].
+    pub const LOCAL_STREAMS: Binds = Binds(4);
+    /// [`Interceptor::bind_remote_stream`].
+    pub const REMOTE_STREAMS: Binds = Binds(8);
+    /// Everything.
+    pub const ALL: Binds = Binds(15);
+
+    /// Both.
+    pub const fn with(self, other: Binds) -> Binds {
+        Binds(self.0 | other.0)
+    }
+
+    /// Whether it is asked about all of `other`.
+    pub const fn contains(self, other: Binds) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
 /// One key of a plugin's JSON configuration, for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConfigOption {
@@ -96,6 +126,8 @@ pub struct Description {
     pub place: Place,
     /// What it wants to be granted.
     pub wants: Wants,
+    /// What it is asked about.
+    pub binds: Binds,
     /// Its configuration.
     pub options: &'static [ConfigOption],
 }
@@ -126,8 +158,11 @@ pub const fn plugin_name(package: &'static str) -> &'static str {
 /// a release may stamp another version by setting `SANDBAR_PLUGIN_VERSION` for the build. Everything but the type may be
 /// left out.
 ///
+/// `binds` lists which of the four bind methods the plugin implements: no other is called, in a host as in a
+/// [harness](crate::testing::Harness), and a session is set up sooner. Without it all are called.
+///
 /// ```
-/// use sandbar_sdk::{ConfigOption, Context, Interceptor, Plugin, Refusal};
+/// use sandbar_sdk::{Binds, ConfigOption, Context, Interceptor, Plugin, Refusal, RtcpAccess};
 ///
 /// struct Meter;
 ///
@@ -135,9 +170,13 @@ pub const fn plugin_name(package: &'static str) -> &'static str {
 ///     fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
 ///         Ok(Meter)
 ///     }
+///
+///     fn bind_rtcp_reader(&mut self, _: &mut Context) -> Result<RtcpAccess, Refusal> {
+///         Ok(RtcpAccess::Observe)
+///     }
 /// }
 ///
-/// sandbar_sdk::export!(Meter, place = Reports, wants = [emit_rtcp, wall_clock], options = [ConfigOption {
+/// sandbar_sdk::export!(Meter, place = Reports, wants = [emit_rtcp], binds = [rtcp_reader], options = [ConfigOption {
 ///     key: "interval_ms",
 ///     summary: "Time between reports.",
 ///     unit: "ms",
@@ -147,11 +186,15 @@ pub const fn plugin_name(package: &'static str) -> &'static str {
 /// }]);
 /// # fn main() {
 /// assert_eq!(Meter::DESCRIPTION.name, env!("CARGO_PKG_NAME"));
+/// assert_eq!(Meter::DESCRIPTION.binds, Binds::RTCP_READER);
 /// # }
 /// ```
 #[macro_export]
 macro_rules! export {
-    ($type:ty $(, place = $place:ident)? $(, wants = [$($want:ident),* $(,)?])? $(, options = $options:expr)? $(,)?) => {
+    (
+        $type:ty $(, place = $place:ident)? $(, wants = [$($want:ident),* $(,)?])? $(, binds = [$($bind:ident),* $(,)?])?
+        $(, options = $options:expr)? $(,)?
+    ) => {
         impl $crate::Plugin for $type {
             const DESCRIPTION: $crate::Description = $crate::Description {
                 name: $crate::__private::plugin_name(env!("CARGO_PKG_NAME")),
@@ -162,6 +205,9 @@ macro_rules! export {
                 summary: env!("CARGO_PKG_DESCRIPTION"),
                 place: $crate::__first!($($crate::Place::$place,)? $crate::Place::Anywhere),
                 wants: $crate::Wants::NONE $($(.with($crate::__private::wants::$want))*)?,
+                binds: $crate::__first!(
+                    $($crate::Binds::NONE $(.with($crate::__private::binds::$bind))*,)? $crate::Binds::ALL
+                ),
                 options: $crate::__first!($(&$options,)? &[]),
             };
         }
@@ -191,6 +237,18 @@ pub mod wants {
     pub const randomness: Wants = Wants::RANDOMNESS;
     pub const sink: Wants = Wants::SINK;
     pub const may_read_media: Wants = Wants::MAY_READ_MEDIA;
+}
+
+/// The names under which `export!` knows what a plugin can be asked about.
+#[doc(hidden)]
+#[expect(non_upper_case_globals, reason = "they are written as in the contract")]
+pub mod binds {
+    use super::Binds;
+
+    pub const rtcp_reader: Binds = Binds::RTCP_READER;
+    pub const rtcp_writer: Binds = Binds::RTCP_WRITER;
+    pub const local_streams: Binds = Binds::LOCAL_STREAMS;
+    pub const remote_streams: Binds = Binds::REMOTE_STREAMS;
 }
 
 #[cfg(test)]

@@ -91,15 +91,6 @@ impl<V: Copy + Default> IdMap<V> {
         self.entries[hole].0 = 0;
         Some(value)
     }
-
-    /// Removes the entries for which `keep` is false.
-    pub(crate) fn retain(&mut self, keep: impl Fn(&V) -> bool) {
-        let gone: Vec<u32> =
-            self.entries.iter().filter(|entry| entry.0 != 0 && !keep(&entry.1)).map(|entry| entry.0).collect();
-        for id in gone {
-            self.remove(id);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -122,11 +113,7 @@ mod tests {
                     map.insert(id, step);
                     model.insert(id, step);
                 }
-                8..15 => assert_eq!(map.remove(id), model.remove(&id)),
-                15 if step % 64 == 0 => {
-                    map.retain(|value| value % 3 == 0);
-                    model.retain(|_, value| *value % 3 == 0);
-                }
+                8.. => assert_eq!(map.remove(id), model.remove(&id)),
                 _ => {}
             }
             assert_eq!(map.get(id), model.get(&id).copied());

@@ -52,6 +52,8 @@ pub(crate) struct Instance<T> {
     sessions: IdMap<u32>,
     pub(crate) streams: IdMap<Bound>,
     slots: Slots<Option<Slot<T>>>,
+    /// By slot, the streams that its session has: apart, as packets do not ask for them.
+    bound: Slots<Vec<u32>>,
     free: Vec<u32>,
     /// Where a packet goes that has to grow.
     pub(crate) copy: Vec<u8>,
@@ -64,6 +66,7 @@ impl<T: Interceptor> Instance<T> {
             sessions: IdMap::new(),
             streams: IdMap::new(),
             slots: Slots::new(),
+            bound: Slots::new(),
             free: Vec::new(),
             copy: Vec::new(),
         }
@@ -91,7 +94,10 @@ impl<T: Interceptor> Instance<T> {
         };
         match self.slots.get_mut(slot as usize) {
             Some(place) => *place = filled,
-            None => self.slots.push(filled),
+            None => {
+                self.slots.push(filled);
+                self.bound.push(Vec::new());
+            }
         }
         result
     }
@@ -103,7 +109,9 @@ impl<T: Interceptor> Instance<T> {
         {
             *place = None;
             self.free.push(slot);
-            self.streams.retain(|bound| bound.slot != slot);
+            for stream in self.bound.get_mut(slot as usize).into_iter().flat_map(|bound| bound.drain(..)) {
+                self.streams.remove(stream);
+            }
         }
     }
 
@@ -153,6 +161,7 @@ impl<T: Interceptor> Instance<T> {
             };
             // A stream that passes is kept too: its timer and its history are the plugin's all the same.
             self.streams.insert(stream.number(), Bound { slot, view, transform });
+            self.bound.get_mut(slot as usize).into_iter().for_each(|bound| bound.push(stream.number()));
         }
         Ok(binding)
     }
@@ -162,7 +171,10 @@ impl<T: Interceptor> Instance<T> {
             Direction::Read => interceptor.unbind_remote_stream(cx, stream),
             Direction::Write => interceptor.unbind_local_stream(cx, stream),
         });
-        self.streams.remove(stream.number());
+        let slot = self.streams.remove(stream.number()).map(|bound| bound.slot as usize);
+        if let Some(bound) = slot.and_then(|slot| self.bound.get_mut(slot)) {
+            bound.retain(|known| *known != stream.number());
+        }
     }
 
     /// The batched lane: events of any sessions, in their order. `EMIT_RTP` is whether the plugin wants that; if it does

@@ -16,6 +16,7 @@ use crate::stream::{StreamId, StreamInfo};
 /// | see or change what is sent to the peer | [`bind_local_stream`](Self::bind_local_stream) and [`write_rtp`](Self::write_rtp) |
 /// | see or change the peer's reports and feedback | [`bind_rtcp_reader`](Self::bind_rtcp_reader) and [`read_rtcp`](Self::read_rtcp) |
 /// | see or change our own | [`bind_rtcp_writer`](Self::bind_rtcp_writer) and [`write_rtcp`](Self::write_rtcp) |
+/// | set sessions up in fewer calls | `binds` of [`export!`](crate::export): which of these four binds there are |
 /// | number or mark packets without being called for each | [`Binding::stamp`] and [`refill_stamps`](Self::refill_stamps) |
 /// | send packets of its own | [`Context::emit_rtp`], [`Context::emit_rtcp`] |
 /// | hold packets and let them go later | [`Context::hold`] and [`Context::release`] |
@@ -27,7 +28,8 @@ use crate::stream::{StreamId, StreamInfo};
 /// | hand its state to its next version | [`save`](Self::save) and [`restore`](Self::restore) |
 ///
 /// Order of calls: `create` (or `restore`), `bind_rtcp_reader`, `bind_rtcp_writer`, then any sequence of stream binds,
-/// packets, timeouts, controls and unbinds, then `close`. Calls never overlap.
+/// packets, timeouts, controls and unbinds, then `close`. Calls never overlap. Binds that [`export!`](crate::export) does not list
+/// where it lists [`Binds`](crate::Binds) are left out, and with them all that follows from them.
 #[expect(unused_variables, reason = "the names tell implementers what they are given")]
 pub trait Interceptor: Sized + 'static {
     /// Makes the session's interceptor. `config` is the operator's JSON for this plugin, `{}` when there is none.

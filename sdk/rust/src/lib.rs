@@ -42,7 +42,7 @@ mod typed;
 pub use attributes::{Attribute, Value};
 pub use binding::{Access, Binding, RtcpAccess, View};
 pub use context::{Context, HeldId, HeldPacket, HistoryEntry, Level, Payload};
-pub use describe::{ConfigOption, Description, Place, Plugin, Wants};
+pub use describe::{Binds, ConfigOption, Description, Place, Plugin, Wants};
 pub use edit::{ExtensionError, HeaderBuf, HeaderMut};
 pub use error::{AttributeError, EmitError, Refusal, SinkError, StampError};
 pub use header::{Header, MalformedHeader};
@@ -78,7 +78,7 @@ static HEAP: alloc::Reuse = alloc::Reuse::new();
 pub mod __private {
     #[cfg(target_family = "wasm")]
     pub use crate::component::{Component, Sessions};
-    pub use crate::describe::{plugin_name, wants};
+    pub use crate::describe::{binds, plugin_name, wants};
     #[cfg(target_family = "wasm")]
     pub use wit_bindgen;
 }

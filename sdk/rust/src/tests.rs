@@ -65,6 +65,8 @@ impl Interceptor for Puppet {
     }
 }
 
+crate::export!(Puppet);
+
 fn stream(id: &str) -> StreamInfo {
     StreamInfo { id: id.to_owned(), ssrc: 7, ..StreamInfo::default() }
 }
@@ -127,6 +129,8 @@ impl Interceptor for Writer {
         Ok(results.collect::<Vec<_>>().join(" "))
     }
 }
+
+crate::export!(Writer);
 
 #[test]
 fn what_is_written_is_bounded_by_call_and_by_second() {
@@ -211,6 +215,8 @@ fn sessions_are_kept_apart_and_their_slots_are_used_again() {
             Ok(format!("{} {}", self.0, cx.session().id.number()))
         }
     }
+
+    crate::export!(Named);
     let mut instance = Instance::<Named>::new();
     let ask = |instance: &mut Instance<Named>, id| {
         instance.call(id, |named, cx| named.control(cx, "").unwrap()).unwrap_or_default()
@@ -303,6 +309,8 @@ fn attributes_ride_with_a_packet() {
             Outcome::Forward
         }
     }
+
+    crate::export!(Increment);
     let mut harness = Harness::<Increment>::new("").unwrap();
     let id = harness.bind_remote_stream(&stream("")).unwrap();
     let on = harness.read(id, packet(7, 1, b""));
@@ -338,6 +346,8 @@ fn the_host_refuses_what_it_may_not_send() {
             Ok(String::new())
         }
     }
+
+    crate::export!(Speaker);
     let info = StreamInfo { ssrc_retransmission: Some(8), ..stream("watch") };
     let mut harness = Harness::<Speaker>::new("").unwrap();
     let said =
@@ -380,6 +390,8 @@ fn timers_come_in_order_each_at_its_millisecond() {
             Ok(String::new())
         }
     }
+
+    crate::export!(Sleeper);
     let mut harness = Harness::<Sleeper>::new("").unwrap();
     harness.bind_local_stream(&stream("")).unwrap();
     let gone = harness.bind_local_stream(&stream("")).unwrap();
@@ -433,6 +445,8 @@ fn a_value_of_the_session_is_the_last_ones_to_set_it() {
         }
     }
 
+    crate::export!(Teller);
+
     let mut harness = Harness::<Teller>::new("").unwrap();
     let ask = |harness: &mut Harness<Teller>, request: &str| harness.control(request).unwrap();
     assert_eq!(ask(&mut harness, "rate=1"), "Ok(())");
@@ -446,4 +460,78 @@ fn a_value_of_the_session_is_the_last_ones_to_set_it() {
     harness.close();
     assert_eq!(harness.session_attribute("own"), None);
     assert_eq!(harness.session_attribute("rate"), Some(Value::Integer(2)));
+}
+
+/// Would transform everything, and says that it has to do with what the peer sends.
+struct OneWay;
+
+impl Interceptor for OneWay {
+    fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
+        Ok(OneWay)
+    }
+
+    fn bind_rtcp_reader(&mut self, _: &mut Context) -> Result<RtcpAccess, Refusal> {
+        panic!("asked about RTCP from the peer")
+    }
+
+    fn bind_rtcp_writer(&mut self, _: &mut Context) -> Result<RtcpAccess, Refusal> {
+        panic!("asked about RTCP to the peer")
+    }
+
+    fn bind_local_stream(&mut self, _: &mut Context, _: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
+        panic!("asked about a stream that this side sends")
+    }
+
+    fn unbind_local_stream(&mut self, _: &mut Context, _: StreamId) {
+        panic!("told of the end of a stream that this side sends")
+    }
+
+    fn bind_remote_stream(&mut self, _: &mut Context, _: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
+        Ok(Binding::transform_headers())
+    }
+
+    fn read_rtp(&mut self, _: &mut Context, _: &mut RtpPacket<'_>) -> Outcome {
+        Outcome::Drop
+    }
+}
+
+crate::export!(OneWay, binds = [remote_streams]);
+
+#[test]
+fn a_plugin_is_asked_about_what_it_says_and_nothing_else() {
+    let mut harness = Harness::<OneWay>::new("{}").unwrap();
+    assert_eq!((harness.rtcp_reader(), harness.rtcp_writer()), (RtcpAccess::Pass, RtcpAccess::Pass));
+    let (remote, local) = (harness.bind_remote_stream(&stream("")), harness.bind_local_stream(&stream("")));
+    let (remote, local) = (remote.unwrap(), local.unwrap());
+    assert_eq!(harness.binding(remote), Some(Binding::transform_headers()));
+    assert_eq!(harness.binding(local), Some(Binding::PASS));
+    assert_eq!(harness.read(remote, packet(7, 1, b"")).len(), 0);
+    assert_eq!(harness.write(local, packet(7, 1, b"")).len(), 1);
+    let streams = harness.replace("{}").unwrap();
+    assert_eq!(harness.write(streams[1], packet(7, 2, b"")).len(), 1);
+    streams.into_iter().for_each(|stream| harness.unbind_stream(stream));
+}
+
+#[test]
+fn a_session_that_ends_takes_its_own_streams_along_and_no_others() {
+    let mut instance = Instance::<Puppet>::new();
+    let known = |instance: &Instance<Puppet>| {
+        (10..50).filter(|stream| instance.streams.get(*stream).is_some()).collect::<Vec<_>>()
+    };
+    for id in 1..=3 {
+        instance.create(session(id), "", None).unwrap();
+        for of in 0..2 {
+            instance.bind_stream(id, Direction::Read, StreamId::new(10 * id + of), &stream("headers")).unwrap();
+        }
+    }
+    instance.unbind_stream(2, Direction::Read, StreamId::new(20));
+    instance.remove(2);
+    assert_eq!(known(&instance), [10, 11, 30, 31]);
+    // The next one has the place of the one that is gone, and nothing of its.
+    instance.create(session(4), "", None).unwrap();
+    instance.bind_stream(4, Direction::Read, StreamId::new(40), &stream("headers")).unwrap();
+    instance.remove(1);
+    assert_eq!(known(&instance), [30, 31, 40]);
+    instance.remove(4);
+    assert_eq!(known(&instance), [30, 31]);
 }

@@ -1,7 +1,8 @@
 //! What sessions cost beside their packets: time to set them up and to tear them down, and memory, by isolation.
 //!
 //! Each has the default chain and a video stream bound in each direction. Set-up is from an empty session to its second
-//! stream, tear-down of one that has had a few packets; where instances are shared, another session has them already.
+//! stream, tear-down of one that has had a few packets; where instances are shared, another session has them already, or
+//! thousands have.
 //! Memory is measured in a process of its own, when the histories for retransmission are full: a stream of 50 packets a
 //! second each way, whose payloads all sessions share.
 
@@ -16,11 +17,13 @@ use serde::{Deserialize, Serialize};
 use crate::live::{BURST, Live, Opening, exchange};
 use crate::measure::{Spread, resident, thread_cpu};
 use crate::report::Findings;
-use crate::sandbar::{DEFAULT_CHAIN, Plugins, instant, template};
+use crate::sandbar::{Plugins, instant, template};
 use crate::traffic::Media;
 
 /// Sessions that are set up and torn down together.
 const TOGETHER: u32 = 64;
+/// Sessions that are open where there are many.
+const MANY: u32 = 10_000;
 /// Packets each way that a session has before it is torn down.
 const PACKETS: u64 = 8;
 /// Packets each way after which a history of 1024 is full.
@@ -35,6 +38,8 @@ const MOST_MAPPINGS: &str = "/proc/sys/vm/max_map_count";
 #[derive(Clone, Debug, Serialize)]
 struct Times {
     isolation: Isolation,
+    /// Sessions that are open meanwhile.
+    others: u32,
     set_up_us: Spread,
     tear_down_us: Spread,
 }
@@ -88,7 +93,9 @@ impl FromStr for Crowd {
 /// Measures times here and memory in processes of their own.
 pub(crate) fn run(samples: usize, quick: bool) -> anyhow::Result<Report> {
     let plugins = Plugins::of_default_chain()?;
-    let times = [Isolation::Tenant, Isolation::Session].map(|isolation| times(&plugins, isolation, samples));
+    let many = if quick { 32 } else { MANY };
+    let times = [(Isolation::Tenant, 1), (Isolation::Tenant, many), (Isolation::Session, 1)]
+        .map(|(isolation, others)| times(&plugins, isolation, others, samples));
     let crowds: &[&str] = match quick {
         true => &["tenant/32", "session/32"],
         false => &["tenant/1000", "tenant/10000", "session/1000", "session/2500"],
@@ -100,12 +107,15 @@ pub(crate) fn run(samples: usize, quick: bool) -> anyhow::Result<Report> {
     })
 }
 
-fn times(plugins: &Plugins, isolation: Isolation, samples: usize) -> anyhow::Result<Times> {
+fn times(plugins: &Plugins, isolation: Isolation, others: u32, samples: usize) -> anyhow::Result<Times> {
     let chain = plugins.chain(isolation);
     let (now, template) = (instant(0), template()?);
     let (mut set_up, mut tear_down) = (Vec::new(), Vec::new());
     let mut shard = Shard::new(ShardConfig::default());
-    Opening::new(0, chain.clone()).open(&mut shard, now)?;
+    for number in 0..others {
+        Opening::new(TOGETHER + 1 + number, chain.clone()).open(&mut shard, now)?;
+    }
+    let instances = shard.instances();
     // The first sample finds everything cold.
     for _ in 0..=samples {
         let openings: Vec<_> = (1..=TOGETHER).map(|number| Opening::new(number, chain.clone())).collect();
@@ -127,17 +137,14 @@ fn times(plugins: &Plugins, isolation: Isolation, samples: usize) -> anyhow::Res
         }
         tear_down.push((thread_cpu() - started) as f64 / 1e3 / f64::from(TOGETHER));
         shard.take_outputs(&mut Vec::new());
-        let (sessions, instances) = (shard.sessions().count(), shard.instances());
-        ensure!(
-            (sessions, instances) == (1, DEFAULT_CHAIN.len()),
-            "{sessions} sessions, {instances} instances are left"
-        );
+        let (sessions, left) = (shard.sessions().count(), shard.instances());
+        ensure!((sessions, left) == (others as usize, instances), "{sessions} sessions, {left} instances are left");
         if let Some(event) = shard.poll_event() {
             anyhow::bail!("{event}");
         }
     }
     let spread = |samples: Vec<f64>| Spread::of(samples.into_iter().skip(1)).context("no samples");
-    Ok(Times { isolation, set_up_us: spread(set_up)?, tear_down_us: spread(tear_down)? })
+    Ok(Times { isolation, others, set_up_us: spread(set_up)?, tear_down_us: spread(tear_down)? })
 }
 
 fn measured_apart(crowd: &str) -> anyhow::Result<Memory> {
@@ -187,8 +194,9 @@ impl Findings for Report {
     fn table(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "{:<24}{:>24}{:>24}", "us per session", "set-up", "tear-down");
-        for Times { isolation, set_up_us, tear_down_us } in &self.times {
-            let _ = writeln!(out, "{:<24}{:>24}{:>24}", name(*isolation), set_up_us.cell(1), tear_down_us.cell(1));
+        for Times { isolation, others, set_up_us, tear_down_us } in &self.times {
+            let (case, set_up, tear_down) = (name(*isolation), set_up_us.cell(1), tear_down_us.cell(1));
+            let _ = writeln!(out, "{:<24}{set_up:>24}{tear_down:>24}", format!("{case}, {others} open"));
         }
         let titles = ["memory", "of it history", "mappings", "addresses", "fit in 16 GiB"];
         let _ = writeln!(

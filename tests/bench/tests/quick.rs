@@ -54,7 +54,7 @@ fn congestion_control_runs_on_both_sides() {
 #[test]
 fn sessions_come_and_go_in_both_isolations() {
     let table = quick("sessions");
-    for row in ["tenant", "session", "32 tenant", "32 session"] {
+    for row in ["tenant, 1 open", "tenant, 32 open", "session, 1 open", "32 tenant", "32 session"] {
         assert!(table.lines().any(|line| line.starts_with(&format!("{row} "))), "no {row} in\n{table}");
     }
 }

@@ -7,7 +7,7 @@ use sandbar_plugin_pacer::Pacer;
 use sandbar_plugin_rtpfb::{Rtpfb, UNANSWERED};
 use sandbar_plugin_twcc_header_extension::TwccHeaderExtension;
 use sandbar_sdk::testing::{Feed, Harness, Packet, Setup};
-use sandbar_sdk::{Instant, Interceptor, RtcpFeedback, RtpHeaderExtension, StreamId, StreamInfo, Value};
+use sandbar_sdk::{Instant, Plugin, RtcpFeedback, RtpHeaderExtension, StreamId, StreamInfo, Value};
 
 use crate::{CLOCK_RATE, EXTENSION_ID, Feedback, PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, RTX_SSRC, SSRC, Sender, TRANSPORT_CC};
 
@@ -32,12 +32,12 @@ pub fn info(feedback: Feedback) -> StreamInfo {
     }
 }
 
-struct Member<T: Interceptor> {
+struct Member<T: Plugin> {
     harness: Harness<T>,
     stream: StreamId,
 }
 
-impl<T: Interceptor> Member<T> {
+impl<T: Plugin> Member<T> {
     fn new(config: &str, start: u64, feedback: Feedback) -> Self {
         let setup = Setup { start: Instant::from_nanos(start), ..Setup::default() };
         let mut harness = Harness::with(setup, config).unwrap_or_else(|refusal| panic!("{refusal}"));

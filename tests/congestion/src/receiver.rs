@@ -3,23 +3,23 @@
 use sandbar_plugin_rfc8888::Rfc8888;
 use sandbar_plugin_twcc_sender::TwccSender;
 use sandbar_sdk::testing::{Drive, Feed, Harness, Setup};
-use sandbar_sdk::{Instant, Interceptor, StreamId};
+use sandbar_sdk::{Instant, Plugin, StreamId};
 
 use crate::Feedback;
 use crate::native::info;
 
 /// One flow's peer.
 pub struct Receiver {
-    plugin: Box<dyn Plugin>,
+    plugin: Box<dyn Member>,
     stream: StreamId,
 }
 
 /// A plugin and when it has to be woken.
-trait Plugin: Drive {
+trait Member: Drive {
     fn due(&self) -> Option<Instant>;
 }
 
-impl<T: Interceptor> Plugin for Harness<T> {
+impl<T: Plugin> Member for Harness<T> {
     fn due(&self) -> Option<Instant> {
         self.next_timeout()
     }
@@ -34,10 +34,10 @@ impl Receiver {
         let setup = Setup { start: Instant::ZERO, ..Setup::default() };
         let made = match feedback {
             Feedback::TransportWide => {
-                Harness::<TwccSender>::with(setup, "{}").map(|plugin| Box::new(plugin) as Box<dyn Plugin>)
+                Harness::<TwccSender>::with(setup, "{}").map(|plugin| Box::new(plugin) as Box<dyn Member>)
             }
             Feedback::Rfc8888 => {
-                Harness::<Rfc8888>::with(setup, "{}").map(|plugin| Box::new(plugin) as Box<dyn Plugin>)
+                Harness::<Rfc8888>::with(setup, "{}").map(|plugin| Box::new(plugin) as Box<dyn Member>)
             }
         };
         let mut plugin = made.unwrap_or_else(|refusal| panic!("{refusal}"));

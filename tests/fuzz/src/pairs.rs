@@ -14,7 +14,7 @@ use sandbar_plugin_rtpfb::Rtpfb;
 use sandbar_plugin_twcc_sender::TwccSender;
 use sandbar_sdk::rtcp::packet as rtcp_packet;
 use sandbar_sdk::testing::{Feed, Harness};
-use sandbar_sdk::{Header, Interceptor, RtcpFeedback, RtpHeaderExtension, StreamInfo};
+use sandbar_sdk::{Header, Plugin, RtcpFeedback, RtpHeaderExtension, StreamInfo};
 
 use crate::input::{Input, Seed};
 use crate::valid::{self, check_rtcp, check_rtp, is_rtcp, is_rtp};
@@ -25,7 +25,7 @@ const REPAIR: u32 = 19;
 /// What a packet has at most, so that it is within the MTU with what is added to it.
 const MOST: usize = 900;
 
-fn harness<T: Interceptor>(config: &str) -> Harness<T> {
+fn harness<T: Plugin>(config: &str) -> Harness<T> {
     Harness::new(config).unwrap_or_else(|refusal| panic!("{config} is refused: {refusal:?}"))
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn feedback(data: &[u8]) {
     }
 }
 
-fn told<T: Interceptor>(
+fn told<T: Plugin>(
     input: &mut Input<'_>,
     first: u16,
     sender: &mut Harness<Rtpfb>,

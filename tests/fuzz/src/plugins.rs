@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandbar_sdk::testing::{Feed, Harness, Packet, Setup};
-use sandbar_sdk::{Interceptor, Refusal, RtcpFeedback, RtpHeaderExtension, StreamId, StreamInfo};
+use sandbar_sdk::{Plugin, Refusal, RtcpFeedback, RtpHeaderExtension, StreamId, StreamInfo};
 
 use crate::input::{Input, Seed};
 use crate::valid::{self, LOCAL, REMOTE, check_rtcp, check_rtp, is_rtcp, is_rtp};
@@ -83,7 +83,7 @@ pub(crate) fn options_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-fn create<T: Interceptor>(json: &str) {
+fn create<T: Plugin>(json: &str) {
     match Harness::<T>::new(json) {
         Ok(_) | Err(Refusal::Config(_)) => {}
         Err(refusal) => panic!("a configuration is refused as something else: {refusal:?}"),
@@ -139,7 +139,7 @@ fn info(ssrcs: [u32; 3], format: u8) -> StreamInfo {
     }
 }
 
-struct Session<T: Interceptor> {
+struct Session<T: Plugin> {
     harness: Harness<T>,
     config: String,
     format: u8,
@@ -149,7 +149,7 @@ struct Session<T: Interceptor> {
     largest: usize,
 }
 
-impl<T: Interceptor> Session<T> {
+impl<T: Plugin> Session<T> {
     fn bind(mut harness: Harness<T>, config: String, format: u8) -> Option<Self> {
         let remote = harness.bind_remote_stream(&info(REMOTE, format)).ok()?;
         let local = harness.bind_local_stream(&info(LOCAL, format)).ok()?;
@@ -257,7 +257,7 @@ impl<T: Interceptor> Session<T> {
     }
 }
 
-fn drive<T: Interceptor>(input: &mut Input<'_>) {
+fn drive<T: Plugin>(input: &mut Input<'_>) {
     let format = input.byte();
     let config = String::from_utf8_lossy(input.chunk()).into_owned();
     let setup = Session::<T>::setup(Setup::default().start);
@@ -303,7 +303,7 @@ pub(crate) fn events_seeds() -> Vec<Vec<u8>> {
     (0..PLUGINS.len()).flat_map(|which| (0..3).map(move |format| (which, format))).map(|(w, f)| of(w, f)).collect()
 }
 
-fn restore<T: Interceptor>(state: &[u8]) {
+fn restore<T: Plugin>(state: &[u8]) {
     let setup = Session::<T>::setup(Setup::default().start);
     let Ok(harness) = Harness::<T>::restored(setup, "{}", state) else { return };
     let Some(mut session) = Session::bind(harness, "{}".to_owned(), 0) else { return };
@@ -318,7 +318,7 @@ fn restore<T: Interceptor>(state: &[u8]) {
 }
 
 /// What it saves after a few events.
-fn saved<T: Interceptor>() -> Option<Vec<u8>> {
+fn saved<T: Plugin>() -> Option<Vec<u8>> {
     let harness = Harness::<T>::with(Session::<T>::setup(Setup::default().start), "{}").ok()?;
     let mut session = Session::bind(harness, "{}".to_owned(), 0)?;
     let Seed(events) = some_events();

@@ -215,6 +215,8 @@ impl Interceptor for Editor {
     }
 }
 
+sandbar_sdk::export!(Editor);
+
 /// Frames of the batched lane, as they come to a plugin.
 pub(crate) fn batch(data: &[u8]) {
     let mut harness = Harness::<Editor>::new("{}").expect("it takes anything");

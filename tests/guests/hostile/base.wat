@@ -29,6 +29,8 @@
 
 ;; The grants that it wants: a bit each, from emit-rtp on.
 (global $wants i32 (i32.const 0))
+;; What it is asked about: all four.
+(global $binds i32 (i32.const 15))
 ;; What it answers to a bind: the access, 0 to 3; the view or the extension's id; and packets of history.
 (global $access i32 (i32.const 3))
 (global $view i32 (i32.const 0))
@@ -99,6 +101,7 @@
   (i32.store (i32.const 212) (i32.const 21))
   (i32.store8 (i32.const 216) (i32.const 11))
   (i32.store8 (i32.const 217) (global.get $wants))
+  (i32.store8 (i32.const 218) (global.get $binds))
   (i32.store (i32.const 220) (i32.const 4))
   (i32.store (i32.const 224) (i32.const 0))
   (i32.const 192))

@@ -167,6 +167,7 @@ attackers! {
     describe_giant_options: NotLoaded("itself: host call");
     describe_hands_on: NotLoaded("itself: bad batch");
     describe_sets_timers: Harmless;
+    unasked: Harmless;
 
     // Answers.
     bind_media: NotBound("read-media");

@@ -8,6 +8,7 @@
 //! | `tenants` | what one tenant uses up is its own |
 //! | `logs` | plugins that watch together see what each would see alone |
 //! | `privacy`, `emission`, `history`, `hold`, `attributes` | what a plugin may see, send, keep, hold and say of packets |
+//! | `binds` | what a plugin is asked about |
 //! | `stamps` | header extensions that the host puts on packets for a plugin |
 //! | `session_attributes` | what plugins of a chain tell each other beside the packets |
 //! | `timers`, `control`, `rtcp`, `sink`, `malformed` | the rest of the contract, and bad input |
@@ -15,6 +16,7 @@
 //! | `loading`, `wasi` | what is a plugin and what is not |
 
 mod attributes;
+mod binds;
 mod chaos;
 mod congestion;
 mod control;

@@ -47,6 +47,8 @@ pub(crate) struct Facts {
     pub(crate) may: Vec<&'static str>,
     /// Of what it wants, what is not granted where a configuration says nothing.
     pub(crate) wants_beyond_default: Vec<&'static str>,
+    /// What it is asked about; the rest passes it by.
+    binds: Vec<&'static str>,
     pub(crate) options: Vec<ConfigOption>,
     /// Who shares an instance, unless the operator says otherwise.
     pub(crate) isolation: Isolation,
@@ -74,6 +76,7 @@ impl Facts {
             may,
             wants_beyond_default: wants.iter().copied().filter(|name| !granted(Grants::default(), name)).collect(),
             wants,
+            binds: description.binds.names(),
             options: description.options.clone(),
             isolation: MemberSpec::new(plugin.clone()).isolation(),
         }
@@ -118,6 +121,7 @@ impl fmt::Display for Facts {
         if !self.may.is_empty() {
             writeln!(f, "  may        {}, where the configuration grants it", list(&self.may))?;
         }
+        writeln!(f, "  binds      {}", list(&self.binds))?;
         writeln!(f, "  isolation  {isolation}")?;
         writeln!(f, "  size       {} bytes", self.size)?;
         writeln!(f, "  digest     sha256 {}", self.digest)?;

@@ -12,6 +12,7 @@ fn a_plugin_says_what_it_is_and_wants() {
     assert_eq!(facts["world"], "sandbar:interceptor/batched-interceptor@0.1.0");
     assert_eq!(facts["place"], "loss-detection");
     assert_eq!(facts["wants"], serde_json::json!(["emit-rtcp"]));
+    assert_eq!(facts["binds"], serde_json::json!(["remote-streams"]));
     assert_eq!(facts["isolation"], "tenant");
     assert_eq!(facts["digest"].as_str().map(str::len), Some(64));
     let keys: Vec<_> =
@@ -21,7 +22,8 @@ fn a_plugin_says_what_it_is_and_wants() {
     assert!(imports.contains(&"sandbar:interceptor/emit-rtcp@0.1.0"), "{imports:?}");
 
     let text = sandbar(folder.path(), &["plugin", "inspect", "nack-generator"]).fine().out;
-    for word in ["interval_ms", "emit-rtcp", "tenant: it sees no media", "loss-detection"] {
+    for word in ["interval_ms", "emit-rtcp", "binds      remote-streams", "tenant: it sees no media", "loss-detection"]
+    {
         assert!(text.contains(word), "no {word:?} in: {text}");
     }
 }
@@ -33,6 +35,7 @@ fn a_plugin_that_sees_media_is_kept_to_itself_and_has_to_be_granted_it() {
     let facts = sandbar(folder.path(), &["plugin", "inspect", "typed.wasm", "--json"]).fine().json();
     assert_eq!((&facts["lane"], &facts["isolation"]), (&"typed".into(), &"session".into()));
     assert_eq!(facts["wants_beyond_default"], serde_json::json!(["read-media"]));
+    assert_eq!(facts["binds"], serde_json::json!(["rtcp-reader", "rtcp-writer", "local-streams", "remote-streams"]));
 }
 
 #[test]

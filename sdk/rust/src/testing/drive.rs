@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::attributes::Value;
 use crate::context::Level;
+use crate::describe::Plugin;
 use crate::error::Refusal;
 use crate::instance::Direction;
-use crate::interceptor::Interceptor;
 use crate::stream::{StreamId, StreamInfo};
 use crate::testing::feed::{Feed, Packet};
 use crate::testing::harness::Harness;
@@ -75,7 +75,7 @@ pub trait Drive {
     fn gauge(&self, name: &str) -> Option<f64>;
 }
 
-impl<T: Interceptor> Drive for Harness<T> {
+impl<T: Plugin> Drive for Harness<T> {
     fn bind_remote_stream(&mut self, info: &StreamInfo) -> Result<StreamId, Refusal> {
         self.bind_remote_stream(info)
     }
@@ -147,7 +147,7 @@ impl<T: Interceptor> Drive for Harness<T> {
 }
 
 /// Adds to what went on in a call what was emitted in it, in the same direction.
-fn with_emitted<T: Interceptor>(
+fn with_emitted<T: Plugin>(
     harness: &mut Harness<T>,
     mut on: Vec<Packet>,
     direction: Direction,
@@ -197,6 +197,8 @@ mod tests {
             Outcome::Forward
         }
     }
+
+    crate::export!(Echo);
 
     #[test]
     fn a_call_returns_what_was_emitted_in_its_direction_and_leaves_the_rest() {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::attributes::Value;
 use crate::binding::{Access, Binding, RtcpAccess, View};
 use crate::context::{Context, Level};
+use crate::describe::{Binds, Plugin};
 use crate::error::Refusal;
 use crate::frame::{self, kind};
 use crate::instance::{Direction, Instance};
-use crate::interceptor::Interceptor;
 use crate::stream::{SessionId, SessionInfo, StreamId, StreamInfo};
 use crate::testing::feed::{Feed, Packet};
 use crate::testing::history::History;
@@ -54,7 +54,7 @@ impl Default for Setup {
 }
 
 /// A plugin with one session, and a host around it in virtual time.
-pub struct Harness<T: Interceptor> {
+pub struct Harness<T: Plugin> {
     instance: Instance<T>,
     /// None only while the plugin is called.
     world: Option<World>,
@@ -62,7 +62,7 @@ pub struct Harness<T: Interceptor> {
     streams: u32,
 }
 
-impl<T: Interceptor> Harness<T> {
+impl<T: Plugin> Harness<T> {
     /// Creates the plugin with this configuration, in a session like [`Setup::default`], and binds its RTCP.
     ///
     /// # Errors
@@ -121,8 +121,11 @@ impl<T: Interceptor> Harness<T> {
         let world = Some(World::new(setup));
         let mut harness = Harness { instance: Instance::new(), world, rtcp: [RtcpAccess::Pass; 2], streams: 0 };
         harness.call(|instance| instance.create(info, config, state))?;
-        for (at, direction) in [Direction::Read, Direction::Write].into_iter().enumerate() {
-            harness.rtcp[at] = harness.call(|instance| instance.bind_rtcp(SESSION.number(), direction))?;
+        let rtcp = [(Direction::Read, Binds::RTCP_READER), (Direction::Write, Binds::RTCP_WRITER)];
+        for (at, (direction, bind)) in rtcp.into_iter().enumerate() {
+            if T::DESCRIPTION.binds.contains(bind) {
+                harness.rtcp[at] = harness.call(|instance| instance.bind_rtcp(SESSION.number(), direction))?;
+            }
         }
         harness.settle();
         Ok(harness)
@@ -150,6 +153,9 @@ impl<T: Interceptor> Harness<T> {
         // The stream is there before the plugin answers: it may set its timer while it is being bound.
         let (info_, binding, history) = (info.clone(), Binding::PASS, History::new(0));
         self.world().streams.push(Stream { id, direction, info: info_, binding, history, wake: None });
+        if !asked::<T>(direction) {
+            return Ok(id);
+        }
         match self.call(|instance| instance.bind_stream(SESSION.number(), direction, id, info)) {
             Ok(binding) => {
                 if let Some(stream) = self.world().stream(id) {
@@ -169,13 +175,15 @@ impl<T: Interceptor> Harness<T> {
     /// Ends a stream, of either direction.
     pub fn unbind_stream(&mut self, stream: StreamId) {
         let Some(direction) = self.world().stream(stream).map(|stream| stream.direction) else { return };
-        self.call(|instance| instance.unbind_stream(SESSION.number(), direction, stream));
+        if asked::<T>(direction) {
+            self.call(|instance| instance.unbind_stream(SESSION.number(), direction, stream));
+        }
         self.world().release_held(|of| of == stream);
         self.world().streams.retain(|bound| bound.id != stream);
         self.settle();
     }
 
-    /// What the plugin answered when the stream was bound; none if it has ended.
+    /// What the plugin answered when the stream was bound, [`Binding::PASS`] if it is not asked; none if it has ended.
     pub fn binding(&self, stream: StreamId) -> Option<Binding> {
         self.world_ref().streams.iter().find(|bound| bound.id == stream).map(|bound| bound.binding)
     }
@@ -511,6 +519,15 @@ impl<T: Interceptor> Harness<T> {
             None => panic!("the plugin has panicked"),
         }
     }
+}
+
+/// Whether the plugin is asked about streams whose packets go this way.
+fn asked<T: Plugin>(direction: Direction) -> bool {
+    let bind = match direction {
+        Direction::Read => Binds::REMOTE_STREAMS,
+        Direction::Write => Binds::LOCAL_STREAMS,
+    };
+    T::DESCRIPTION.binds.contains(bind)
 }
 
 /// Appends a frame as the host lays it out (`wit/batch.wit`).

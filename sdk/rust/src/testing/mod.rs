@@ -29,6 +29,8 @@
 //!     }
 //! }
 //!
+//! sandbar_sdk::export!(Halve, binds = [remote_streams]);
+//!
 //! let mut harness = Harness::<Halve>::new("{}")?;
 //! let video = harness.bind_remote_stream(&StreamInfo { ssrc: 7, ..StreamInfo::default() })?;
 //! assert_eq!(harness.read(video, packet(7, 100, b"media")).len(), 1);
@@ -39,7 +41,8 @@
 //! ```
 //!
 //! The harness calls the plugin through the batched lane that its component has, keeps histories, timers, attributes and
-//! quotas as the host does, and refuses what the host would refuse. What the host would call a fault of the plugin panics.
+//! quotas as the host does, asks the plugin only about what its description [binds](crate::Binds), and refuses what the host
+//! would refuse. What the host would call a fault of the plugin panics.
 
 mod drive;
 mod feed;

@@ -89,6 +89,7 @@ impl description::Guest for Guest {
             summary: "Does nothing, later".into(),
             place: description::Place::Anywhere,
             wants: description::Wants::empty(),
+            binds: description::Binds::all(),
             options: Vec::new(),
         }
     }

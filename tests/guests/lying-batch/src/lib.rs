@@ -282,6 +282,7 @@ impl description::Guest for Guest {
             summary: "Lies in its batches".into(),
             place: description::Place::Anywhere,
             wants: description::Wants::empty(),
+            binds: description::Binds::all(),
             options: Vec::new(),
         }
     }

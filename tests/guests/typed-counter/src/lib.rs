@@ -218,6 +218,7 @@ impl description::Guest for Guest {
             summary: "Counts packets, one call each".into(),
             place: description::Place::Anywhere,
             wants: description::Wants::READ_MEDIA,
+            binds: description::Binds::all(),
             options: Vec::new(),
         }
     }

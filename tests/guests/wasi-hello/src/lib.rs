@@ -130,6 +130,7 @@ impl description::Guest for Guest {
             summary: "Prints, reads clocks and looks around".into(),
             place: description::Place::Anywhere,
             wants: description::Wants::WALL_CLOCK | description::Wants::RANDOMNESS,
+            binds: description::Binds::all(),
             options: Vec::new(),
         }
     }

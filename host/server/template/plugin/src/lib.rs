@@ -20,7 +20,7 @@ impl Interceptor for Plugin {
     }
 }
 
-sandbar_sdk::export!(Plugin);
+sandbar_sdk::export!(Plugin, binds = [remote_streams]);
 
 #[cfg(test)]
 mod tests {
