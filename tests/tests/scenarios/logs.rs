@@ -185,8 +185,8 @@ fn those_who_watch_together_miss_nothing_while_chains_change_around_them() {
         // Watches, and keeps packets.
         member(guests::PUPPET, json!({ "access": "observe", "history": 8 })).isolated(Isolation::Tenant),
     ];
-    for seed in 1..5 {
-        let isolation = if seed % 2 == 0 { Isolation::Session } else { Isolation::Tenant };
+    for seed in 1..5_u64 {
+        let isolation = if seed.is_multiple_of(2) { Isolation::Session } else { Isolation::Tenant };
         let chain: Vec<_> = (1..=3).map(|n| dump(n, isolation, true)).collect();
         let mut stage = Stage::new(&vec![chain; SESSIONS], seed);
         // Where an inserted member is, if one is.
@@ -198,25 +198,25 @@ fn those_who_watch_together_miss_nothing_while_chains_change_around_them() {
             changes = changes.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let draw = (changes >> 33) as usize;
             let (of, place, which) = (draw % SESSIONS, draw / 8 % 4, draw / 64 % others.len());
-            if draw % 7 != 0 {
+            if !draw.is_multiple_of(7) {
                 continue;
             }
             let peer = stage.peers[of];
             let (change, other) = (inserted[of].take(), others[which].clone());
             let done = stage.world.with(peer, |shard, now, session| match change {
-                Some(at) if draw % 2 == 0 => shard.replace_member(now, session, at, other),
+                Some(at) if draw.is_multiple_of(2) => shard.replace_member(now, session, at, other),
                 Some(at) => shard.remove_member(now, session, at),
                 None => shard.insert_member(now, session, place, other),
             });
             assert!(done.is_ok(), "{done:?}");
             inserted[of] = match change {
-                Some(at) if draw % 2 == 0 => Some(at),
+                Some(at) if draw.is_multiple_of(2) => Some(at),
                 Some(_) => None,
                 None => Some(place),
             };
         }
-        for of in 0..SESSIONS {
-            let first = usize::from(inserted[of] == Some(0));
+        for (of, inserted) in inserted.into_iter().enumerate() {
+            let first = usize::from(inserted == Some(0));
             let report = report(&mut stage.world, stage.peers[of], first);
             let sent = stage.sources[of].iter().map(|source| source.made).sum::<u64>();
             assert!(report.packets_in >= sent, "seed {seed}: {report:?} of {sent}");

@@ -336,7 +336,14 @@ impl Worker {
     fn deliver(&mut self, now: Instant) {
         let mut outputs = std::mem::take(&mut self.outputs);
         loop {
+            if !self.writes.is_empty() {
+                self.shard.write(now, self.writes.drain(..));
+            }
+            // Routing may have brought about more, such as when a stream ends.
             self.shard.take_outputs(&mut outputs);
+            if outputs.is_empty() {
+                break;
+            }
             for output in outputs.drain(..) {
                 match output {
                     Output { to: End::Wire, session, packet, .. } => {
@@ -350,10 +357,6 @@ impl Worker {
                     }
                 }
             }
-            if self.writes.is_empty() {
-                break;
-            }
-            self.shard.write(now, self.writes.drain(..));
         }
         self.outputs = outputs;
     }
