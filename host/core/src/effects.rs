@@ -279,8 +279,8 @@ impl Shard {
             }
             // What is emitted or let go answers nothing yet in its first round, and goes its way however long others take.
             if walk >= 2
-                && let Some((time, deadline)) = self.instances.values().next().and_then(|instance| instance.clock())
-                && time.saturating_sub(*since.get_or_insert(time)) > deadline / 4
+                && let Some((time, of_a_call)) = self.instances.values().next().and_then(|instance| instance.clock())
+                && time.saturating_sub(*since.get_or_insert(time)) > of_a_call / 4
             {
                 break;
             }

@@ -60,7 +60,7 @@ pub struct EngineConfig {
     /// How long calls of one plugin that do not return may hold up everyone else on their shards, in all that a tenant's
     /// sessions have of it: the first may take half of this, and each after it a quarter, of which the second is the last.
     /// Counted from the first tick that comes while a call runs, in processor time where [`Clocks::thread_cpu`] is given and
-    /// in ticks where it is not, and to whole ticks. Default 3 ms.
+    /// in ticks where it is not, and to whole ticks. Default 6 ms.
     pub call_deadline: Option<Duration>,
     /// Bounds on what is compiled.
     pub compile: CompileLimits,
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Engine {
 pub const TICK: Duration = Duration::from_micros(250);
 
 /// What a call may take where nothing is said: see [`EngineConfig::call_deadline`].
-const CALL_DEADLINE: Duration = Duration::from_millis(3);
+const CALL_DEADLINE: Duration = Duration::from_millis(6);
 
 impl Engine {
     /// Prepares an engine. The embedder has to call [`tick`](Self::tick) from a thread of its own every [`TICK`], or a

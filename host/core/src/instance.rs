@@ -145,12 +145,12 @@ impl Instance {
         self.code.quarantine.stops_calls(self.tenant, &mut self.standing)
     }
 
-    /// Nanoseconds on the clock that deadlines are counted by, where there is one, and those of a deadline.
+    /// Nanoseconds on the clock that deadlines are counted by, where there is one, and how many a call may take.
     pub(crate) fn clock(&self) -> Option<(u64, u64)> {
         let engine = &self.code.engine.0;
         let clocks = engine.config.clocks;
         let time = clocks.thread_cpu.or(clocks.monotonic)?();
-        Some((time, engine.call_deadline))
+        Some((time, engine.call_deadline / 2))
     }
 
     /// Runs one call into the guest under its deadline. After a fault the instance must not be used again.
