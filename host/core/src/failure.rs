@@ -39,7 +39,6 @@ impl Shard {
         self.hear_last_words(id);
         let Some(mut dead) = self.end_instance(id) else { return };
         dead.give_up_waiting();
-        self.shared.retain(|_, shared| *shared != id);
         let held: Vec<(Owner, Held)> =
             dead.guest_mut().seats.iter_mut().map(|(_, seat)| (seat.owner, std::mem::take(&mut seat.held))).collect();
         let guest = dead.guest();

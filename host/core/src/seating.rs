@@ -551,18 +551,18 @@ impl Shard {
         let mut instance = self.instances.remove(id)?;
         self.logs.catch_up(&mut instance);
         self.logs.end(&instance.logs);
+        // When it was full, another one took its place among those that are shared.
+        if let Some(key) = instance.key
+            && self.shared.get(&key) == Some(&id)
+        {
+            self.shared.remove(&key);
+        }
         Some(instance)
     }
 
     pub(crate) fn drop_if_empty(&mut self, id: InstanceId) {
-        if self.instances.get(id).is_none_or(|instance| instance.guest().seats.len() > 0) {
-            return;
-        }
-        // When it was full, another one took its place among those that are shared.
-        if let Some(key) = self.end_instance(id).and_then(|instance| instance.key)
-            && self.shared.get(&key) == Some(&id)
-        {
-            self.shared.remove(&key);
+        if self.instances.get(id).is_some_and(|instance| instance.guest().seats.len() == 0) {
+            self.end_instance(id);
         }
     }
 

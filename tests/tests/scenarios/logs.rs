@@ -32,6 +32,12 @@ struct Stage {
     random: u64,
 }
 
+/// The next of a row of numbers.
+fn next(random: &mut u64) -> usize {
+    *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*random >> 33) as usize
+}
+
 impl Stage {
     fn new(chains: &[Vec<MemberSpec>], seed: u64) -> Self {
         let mut world = World::new(seed);
@@ -51,8 +57,7 @@ impl Stage {
     }
 
     fn draw(&mut self, below: usize) -> usize {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) as usize % below
+        next(&mut self.random) % below
     }
 
     fn packets(&mut self, of: usize, streams: &[usize]) -> Vec<Bytes> {
@@ -195,8 +200,7 @@ fn those_who_watch_together_miss_nothing_while_chains_change_around_them() {
         for _ in 0..STEPS {
             stage.step();
             // A number of its own: what happens to the packets is the same as without changes.
-            changes = changes.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let draw = (changes >> 33) as usize;
+            let draw = next(&mut changes);
             let (of, place, which) = (draw % SESSIONS, draw / 8 % 4, draw / 64 % others.len());
             if !draw.is_multiple_of(7) {
                 continue;
