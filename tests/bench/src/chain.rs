@@ -7,6 +7,7 @@ use anyhow::Context;
 use crate::check;
 use crate::measure::Spread;
 use crate::native::native;
+use crate::peer::Numbered;
 use crate::report::{Figures, Report};
 use crate::runner::Runner;
 use crate::sandbar::{DEFAULT_CHAIN, Plugins, WHOLE_SET};
@@ -45,8 +46,9 @@ struct Row {
     burst: u64,
     sessions: u32,
     streams: u32,
+    /// What peers do; where they talk, packets that Sandbar's side sends them.
     peer: Peer,
-    /// Whether Sandbar's side has the whole set of plugins in place of the default chain's.
+    /// Whether both sides have their whole sets in place of the default chain.
     whole: bool,
     step: Duration,
     kinds: &'static [Kind],
@@ -55,8 +57,9 @@ struct Row {
 
 impl Plan {
     /// Packets come every 20 µs, a busy core's rate; with 10,000 sessions every 2 µs, for the 50 packets a second that
-    /// 1,000 sessions send each. Of 100 sessions, whose peers speak, each so has 500 packets a second.
-    fn rows(&self) -> Vec<Row> {
+    /// 1,000 sessions send each. Of 100 sessions, whose peers speak, each so has 500 packets a second, and with its repair packets
+    /// sends 700.
+    fn rows(&self, direction: Direction) -> Vec<Row> {
         let all = &[Kind::Sandbar, Kind::Native, Kind::Typed, Kind::Empty];
         let both = &[Kind::Sandbar, Kind::Native];
         let few = (self.samples / 3).clamp(self.samples.min(3), self.samples);
@@ -74,8 +77,8 @@ impl Plan {
             row("sessions_10000", 32, 10_000, 2, both, few),
             Row { streams: 64, ..row("streams_64", 32, 1, 20, both, self.samples) },
             Row { peer: Peer::Loses, ..row("loss", 32, 100, 20, both, self.samples) },
-            Row { peer: Peer::Talks, ..row("rtcp", 32, 100, 20, both, self.samples) },
-            Row { whole: true, ..row("whole", 32, 100, 20, both, self.samples) },
+            Row { peer: Peer::Talks(Numbered { packets: 50, answers: true }), ..row("rtcp", 32, 100, 20, both, self.samples) },
+            Row { whole: true, peer: whole_peer(direction), ..row("whole", 32, 100, 20, both, self.samples) },
         ]
     }
 }
@@ -87,7 +90,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     let plugins = Plugins::load(if is_default { &default } else { &plan.chain })?;
     let mut report = Report::new(plan);
     for direction in [Direction::Read, Direction::Write] {
-        for row in plan.rows() {
+        for row in plan.rows(direction) {
             let name = format!("{}/{}", Report::key(direction), row.key);
             if !plan.rows.is_empty() && !plan.rows.contains(&name) {
                 continue;
@@ -110,11 +113,27 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
             };
             let plugins = whole.as_ref().unwrap_or(&plugins);
             let figures =
-                row_figures(plugins, load, &kinds, row.samples, check).with_context(|| format!("row {name}"))?;
+                row_figures(plugins, load, &kinds, row.samples, row.whole, check).with_context(|| format!("row {name}"))?;
             report.add(direction, row.key, figures);
         }
     }
     Ok(report)
+}
+
+/// What the peers of sessions with the whole set of plugins do. Who has been sent nothing has nothing to confirm.
+pub(crate) fn whole_peer(direction: Direction) -> Peer {
+    let packets = if direction == Direction::Write { 70 } else { 0 };
+    Peer::Talks(Numbered { packets, answers: true })
+}
+
+/// A side's peers confirm what it has numbered. The native one numbers only the streams' own packets.
+fn peer_of(kind: Kind, peer: Peer) -> Peer {
+    match peer {
+        Peer::Talks(sent) if kind == Kind::Native && sent.packets > 0 => {
+            Peer::Talks(Numbered { packets: 50, answers: false })
+        }
+        peer => peer,
+    }
 }
 
 fn row_figures(
@@ -122,12 +141,14 @@ fn row_figures(
     load: Load,
     kinds: &[Kind],
     samples: usize,
+    whole: bool,
     check: check::Check,
 ) -> anyhow::Result<Figures> {
     let make = |kind: &Kind| {
+        let load = Load { peer: peer_of(*kind, load.peer), ..load };
         let side: Box<dyn Side> = match kind {
             Kind::Sandbar => Box::new(plugins.batched(load)?),
-            Kind::Native => Box::new(native(load)),
+            Kind::Native => Box::new(native(load, whole)),
             Kind::Typed => Box::new(plugins.typed(load)?),
             Kind::Empty => Box::new(plugins.empty(load)?),
         };

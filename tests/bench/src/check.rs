@@ -51,7 +51,7 @@ pub(crate) fn all(
     }
 }
 
-/// Checks a side with more plugins than the default chain's, which also send packets of their own, and the native one.
+/// Checks a side with more plugins than the default chain's, which also send packets of their own.
 pub(crate) fn whole(
     kind: Kind,
     load: Load,
@@ -59,17 +59,14 @@ pub(crate) fn whole(
     traffic: &Traffic,
     taken: &mut Taken,
 ) -> anyhow::Result<()> {
-    if kind != Kind::Sandbar {
-        return all(kind, load, side, traffic, taken);
-    }
     in_time(load, traffic, taken)?;
     side.advance(traffic.elapsed() + SECOND + SECOND / 10);
     taken.merge(side.take());
     let Taken { media, complaints, .. } = taken;
     let entered = traffic.entered();
     ensure!(complaints.is_empty(), "complaints, first: {}", complaints[0]);
-    // FlexFEC sends one packet for each five.
-    let due = if load.direction == Direction::Write { entered * 11 / 10 } else { entered };
+    // FlexFEC sends two packets for each five.
+    let due = if load.direction == Direction::Write { entered * 27 / 20 } else { entered };
     ensure!(*media >= due, "{entered} packets went in and {media} came out");
     feedback(kind, load, traffic, taken)
 }

@@ -9,23 +9,24 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rtc_interceptor::{
-    AttributedPacket, Interceptor, NackGeneratorBuilder, NackResponderBuilder, Packet, RTCPFeedback,
-    RTPHeaderExtension, ReceiverReportBuilder, Registry, SenderReportBuilder, Slot, StreamInfo, TaggedPacket,
-    TwccReceiverBuilder, TwccSenderBuilder,
+    AttributedPacket, CongestionControlBuilder, FlexFec03ReceiveBuilder, FlexFec03SendBuilder, GCC_MAX_BITRATE,
+    GCC_MIN_BITRATE, Gcc, Interceptor, IntervalPliInterceptor, JitterBufferBuilder, NackGeneratorBuilder,
+    NackResponderBuilder, PacerBuilder, Packet, RTCPFeedback, RTPHeaderExtension, ReceiverReportBuilder, Registry,
+    Rfc8888Builder, SenderReportBuilder, Slot, StreamInfo, TaggedPacket, TwccReceiverBuilder, TwccSenderBuilder,
 };
 use rtc_shared::marshal::{Marshal, Unmarshal};
 
 use crate::side::{Side, Taken};
 use crate::traffic::{
-    Burst, CLOCK_RATE, Direction, EXTENSION_ID, FEEDBACK, Load, NUMBERED_HEADER, PACKET, PAYLOAD_TYPE,
-    RTX_PAYLOAD_TYPE, TRANSPORT_CC, ssrc,
+    BITRATE, Burst, CLOCK_RATE, Direction, EXTENSION_ID, FEEDBACK, Load, NUMBERED_HEADER, PACKET, PAYLOAD_TYPE,
+    REPAIR_PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, TRANSPORT_CC, repair_ssrc, ssrc,
 };
 
 /// Payloads that written packets share, as on the other side.
 const PAYLOADS: usize = 1024;
 
-/// The default chain.
-fn chain() -> impl Interceptor {
+/// What the default chain is made of.
+fn default_chain() -> Registry {
     Registry::new()
         .with(Slot::TwccSender, TwccSenderBuilder::new().build())
         .with(Slot::NackResponder, NackResponderBuilder::new().build())
@@ -33,12 +34,25 @@ fn chain() -> impl Interceptor {
         .with(Slot::TwccReceiver, TwccReceiverBuilder::new().build())
         .with(Slot::ReceiverReport, ReceiverReportBuilder::new().build())
         .with(Slot::SenderReport, SenderReportBuilder::new().build())
-        .build()
 }
 
-/// A side with the default chain for each session.
-pub(crate) fn native(load: Load) -> impl Side {
-    Native::new(chain, load)
+/// All that the library has, at the same rates as on the other side, and with as much repair by default. Its congestion control is the other
+/// side's `rtpfb` and `gcc`; it has nothing like `stats`.
+fn whole_set() -> Registry {
+    let gcc = Gcc::new(BITRATE as f64, GCC_MIN_BITRATE, GCC_MAX_BITRATE);
+    default_chain()
+        .with(Slot::CongestionControl, CongestionControlBuilder::new(gcc).build())
+        .with(Slot::Pacer, PacerBuilder::new().with_target_bitrate(BITRATE as f64).build())
+        .with(Slot::FecEncoder, FlexFec03SendBuilder::new().build())
+        .with(Slot::FecDecoder, FlexFec03ReceiveBuilder::new().build())
+        .with(Slot::Rfc8888, Rfc8888Builder::new().build())
+        .with(Slot::IntervalPli, IntervalPliInterceptor::default())
+        .with(Slot::JitterBuffer, JitterBufferBuilder::new().build())
+}
+
+/// A side with the default chain for each session, or with all that the library has.
+pub(crate) fn native(load: Load, whole: bool) -> impl Side {
+    Native::new(|| if whole { whole_set() } else { default_chain() }.build(), load)
 }
 
 struct Native<I> {
@@ -178,6 +192,8 @@ fn stream(direction: Direction, number: u32) -> StreamInfo {
         ssrc_rtx: Some(retransmission),
         payload_type: PAYLOAD_TYPE,
         payload_type_rtx: Some(RTX_PAYLOAD_TYPE),
+        ssrc_fec: Some(repair_ssrc(direction, number)),
+        payload_type_fec: Some(REPAIR_PAYLOAD_TYPE),
         rtp_header_extensions: vec![RTPHeaderExtension { uri: TRANSPORT_CC.to_owned(), id: EXTENSION_ID.into() }],
         mime_type: "video/VP8".to_owned(),
         clock_rate: CLOCK_RATE,

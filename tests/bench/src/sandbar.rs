@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use sandbar_host::{
     Chain, Clocks, Datagram, End, Engine, EngineConfig, Event, Grants, Instant, Isolation, Kind, Lane, Level,
-    MemberSpec, Output, Packet, Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard,
+    MemberReport, MemberSpec, Output, Packet, Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard,
     ShardConfig, StreamInfo, TICK,
 };
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use crate::measure::thread_cpu;
 use crate::side::{Side, Taken};
 use crate::traffic::{
-    Burst, CLOCK_RATE, Direction, EXTENSION_ID, FEEDBACK, Load, NUMBERED_HEADER, PACKET, PAYLOAD_TYPE,
+    BITRATE, Burst, CLOCK_RATE, Direction, EXTENSION_ID, FEEDBACK, Load, NUMBERED_HEADER, PACKET, PAYLOAD_TYPE,
     REPAIR_PAYLOAD_TYPE, RTX_PAYLOAD_TYPE, TRANSPORT_CC, repair_ssrc, ssrc,
 };
 
@@ -112,12 +112,12 @@ impl Plugins {
     }
 }
 
-/// What a plugin is told so that it does its work within this benchmark: rates are four times a stream's.
-fn config(plugin: &str) -> &'static str {
+/// What a plugin is told so that it does its work within this benchmark.
+fn config(plugin: &str) -> String {
     match plugin {
-        "pacer" => r#"{"bitrate": 20000000}"#,
-        "gcc" => r#"{"start_bitrate": 20000000}"#,
-        _ => "{}",
+        "pacer" => format!(r#"{{"bitrate": {BITRATE}}}"#),
+        "gcc" => format!(r#"{{"start_bitrate": {BITRATE}}}"#),
+        _ => "{}".to_owned(),
     }
 }
 
@@ -155,7 +155,10 @@ impl Sandbar {
         let start = instant(0);
         let mut sessions = Vec::new();
         for number in 0..load.sessions {
-            let member = |plugin: &Plugin| MemberSpec::new(plugin.clone()).with_config(config(plugin.name()));
+            let member = |plugin: &Plugin| {
+                // Natively nothing is isolated. By default, who can see media has an instance for each session.
+                MemberSpec::new(plugin.clone()).with_config(config(plugin.name())).isolated(Isolation::Tenant)
+            };
             let chain = Chain::new(plugins.iter().map(member));
             let (name, seed) = (number.to_string(), u64::from(number));
             let session =
@@ -183,10 +186,10 @@ impl Sandbar {
         })
     }
 
-    /// Nanoseconds that calls into the first session's plugins took so far, of all sessions that share them.
-    pub(crate) fn called(&self) -> u64 {
+    /// What the first session's plugins have done so far, for all sessions that share their instances.
+    pub(crate) fn members(&self) -> Vec<MemberReport> {
         let report = self.sessions.first().and_then(|session| self.shard.session_report(*session));
-        report.map_or(0, |report| report.members.iter().map(|member| member.time_ns).sum())
+        report.map_or(Vec::new(), |report| report.members)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::peer;
+use crate::peer::{self, Numbered};
 
 /// Which way packets go through the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,9 @@ pub(crate) enum Peer {
     /// They lose one packet in 20. What they sent and lost comes again 200 ms later, as if they had been asked for it;
     /// what they should have received they ask for.
     Loses,
-    /// They report, feed back what arrives ten times a second, and ask twice a second for a packet that they were sent.
-    Talks,
+    /// They report, feed back ten times a second what has arrived of that which they were sent, and ask twice a second for a
+    /// packet.
+    Talks(Numbered),
 }
 
 /// Bytes of a packet on the wire.
@@ -50,8 +51,10 @@ pub(crate) const EXTENSION_ID: u8 = 5;
 pub(crate) const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 pub(crate) const PAYLOAD_TYPE: u8 = 96;
 pub(crate) const RTX_PAYLOAD_TYPE: u8 = 97;
-/// FlexFEC, of whom only Sandbar's larger set of plugins makes use.
+/// FlexFEC, of which only the whole sets make use.
 pub(crate) const REPAIR_PAYLOAD_TYPE: u8 = 98;
+/// Bits per second that pacers let go and congestion control starts at, where there are any: four times a stream's.
+pub(crate) const BITRATE: u32 = 20_000_000;
 pub(crate) const CLOCK_RATE: u32 = 90_000;
 /// `a=rtcp-fb` lines of each stream.
 pub(crate) const FEEDBACK: [(&str, &str); 4] = [("nack", ""), ("nack", "pli"), ("transport-cc", ""), ("ack", "ccfb")];
@@ -267,11 +270,14 @@ impl Traffic {
             if session >= self.load.sessions {
                 continue;
             }
-            let talks = self.load.peer == Peer::Talks;
+            let talks = match self.load.peer {
+                Peer::Talks(sent) => Some(sent),
+                _ => None,
+            };
             // One that has left a moment ago.
             let latest = self.sent_of(session).checked_sub(10);
             let missing = &mut self.missing[session as usize];
-            if talks && self.load.direction == Direction::Write && round.is_multiple_of(5) {
+            if talks.is_some() && self.load.direction == Direction::Write && round.is_multiple_of(peer::ASKS) {
                 missing.extend(latest.map(|index| Media::nth(session, index, at).sequence_number));
             }
             self.asked += missing.len() as u64;
