@@ -115,15 +115,16 @@ impl Shard {
                 continue;
             };
             let mut take = || -> Option<History> {
-                let bound = self.instances.get_mut(from)?.guest_mut().streams.get_mut(hop.handle)?;
-                bound.history.take_if(|history| history.serves(binding.history))
+                let guest = self.instances.get_mut(from)?.guest_mut();
+                guest.history(hop.handle).filter(|history| history.serves(binding.history))?;
+                guest.set_history(hop.handle, None)
             };
             let Some(history) = take() else { continue };
             if let Some(instance) = self.instances.get_mut(prepared.instance)
-                && let Some(bound) = instance.guest_mut().streams.get_mut(*handle)
+                && let Some(bound) = instance.guest().streams.get(*handle)
                 && (binding.history > 0 || bound.access != Access::Pass)
             {
-                bound.history = Some(history);
+                instance.guest_mut().set_history(*handle, Some(history));
             }
         }
     }

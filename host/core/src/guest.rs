@@ -82,7 +82,8 @@ pub(crate) struct Bound {
     pub(crate) mtu: u16,
     pub(crate) info: Arc<StreamInfo>,
     pub(crate) access: Access,
-    pub(crate) history: Option<History>,
+    /// Among the instance's histories, if the plugin wants one.
+    pub(crate) history: Option<u32>,
     /// Bytes that the history may come to.
     pub(crate) reserved: u64,
     pub(crate) timer: Timer,
@@ -91,9 +92,9 @@ pub(crate) struct Bound {
 impl Bound {
     /// Keeps a packet, where the plugin wants a history. Companions' packets have sequence numbers of their own.
     #[inline]
-    fn keep(&mut self, now: Instant, packet: &RtpPacket) {
-        if let Some(history) = &mut self.history
-            && self.ssrc == packet.ssrc()
+    fn keep(&self, histories: &mut Ids<History>, now: Instant, packet: &RtpPacket) {
+        if self.ssrc == packet.ssrc()
+            && let Some(history) = self.history.and_then(|history| histories.get_mut(history))
         {
             history.push(packet, now);
         }
@@ -467,6 +468,8 @@ const TABLE_ELEMENT: usize = 16;
 pub(crate) struct Guest {
     pub(crate) seats: Ids<Seat>,
     pub(crate) streams: Ids<Bound>,
+    /// Beside the streams, most of which have none.
+    pub(crate) histories: Ids<History>,
     /// The one that the guest has been given; in a box, as it changes places with another one when it has been dealt with.
     pub(crate) batch: Box<Batch>,
     pub(crate) call: Call,
@@ -509,6 +512,7 @@ impl Guest {
         Self {
             seats: Ids::new(),
             streams: Ids::new(),
+            histories: Ids::new(),
             batch: Box::default(),
             call: Call::default(),
             used: Used::default(),
@@ -523,9 +527,29 @@ impl Guest {
     /// Keeps a packet that passes a stream's history.
     #[inline]
     pub(crate) fn keep(&mut self, now: Instant, stream: u32, packet: &RtpPacket) {
-        if let Some(bound) = self.streams.get_mut(stream) {
-            bound.keep(now, packet);
+        if let Some(bound) = self.streams.get(stream) {
+            bound.keep(&mut self.histories, now, packet);
         }
+    }
+
+    /// The history of a stream.
+    pub(crate) fn history(&self, stream: u32) -> Option<&History> {
+        self.histories.get(self.streams.get(stream)?.history?)
+    }
+
+    /// Gives a stream another history, or none; the answer is the one that it had.
+    pub(crate) fn set_history(&mut self, stream: u32, history: Option<History>) -> Option<History> {
+        let bound = self.streams.get_mut(stream)?;
+        let had = bound.history.take().and_then(|history| self.histories.remove(history));
+        bound.history = history.and_then(|history| self.histories.insert(history));
+        had
+    }
+
+    /// Forgets a stream and what was kept of it.
+    pub(crate) fn forget_stream(&mut self, stream: u32) -> Option<Bound> {
+        let bound = self.streams.remove(stream)?;
+        bound.history.and_then(|history| self.histories.remove(history));
+        Some(bound)
     }
 
     /// The session of a stream and the values for its stamps.
@@ -547,7 +571,7 @@ impl Guest {
         packet: &mut RtpPacket,
         asked: bool,
     ) -> bool {
-        let Some(bound) = self.streams.get_mut(stream) else { return asked };
+        let Some(bound) = self.streams.get(stream) else { return asked };
         let Some(Seat { stamps, .. }) = self.seats.get_mut(bound.seat) else { return asked };
         if !asked && !stamps.in_stock() {
             return false;
@@ -557,7 +581,7 @@ impl Guest {
         } else {
             stamps.missed += 1;
         }
-        bound.keep(now, packet);
+        bound.keep(&mut self.histories, now, packet);
         true
     }
 

@@ -1,31 +1,77 @@
 //! The latest packets of a stream, as they were at one plugin's place in the chain.
 
+use std::array;
+use std::hint::black_box;
+
 use crate::packet::RtpPacket;
 use crate::time::Instant;
 
 /// A ring of packets by sequence number. A packet costs a slot and a share in its payload.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[repr(C)]
 pub(crate) struct History {
-    /// A power of two of them, as many as packets are kept in the end; none before the first packet, and few at first, so
-    /// that a stream costs what it has sent.
-    slots: Vec<Option<Entry>>,
     kept: usize,
-    newest: u16,
+    /// Of what was entered, if anything was.
+    newest: Option<u16>,
+    fresh: u16,
+    /// The ring, made piece by piece as packets come to it, so that a stream costs what it has sent.
+    pieces: Vec<Option<Box<Piece>>>,
+    /// The packets that are not in the ring yet, `fresh` of them, in the order in which they came; the others are older ones, whose
+    /// places the next will take. Where there are many streams,
+    /// each ring is far from what the processor has at hand, and to go there with several packets takes hardly longer than with
+    /// one.
+    recent: [Entry; RECENT],
 }
 
+/// A packet, or a place for one.
 #[derive(Debug)]
 struct Entry {
     packet: RtpPacket,
     entered: Instant,
 }
 
-/// Slots at first.
-const FEW: usize = 64;
+/// Packets that go to the ring together.
+const RECENT: usize = 8;
+/// Slots that are made together.
+const PIECE: usize = 32;
+
+type Piece = [Entry; PIECE];
+
+impl Entry {
+    fn empty() -> Self {
+        Self { packet: RtpPacket::none(), entered: Instant::ZERO }
+    }
+
+    /// Whether it is this packet.
+    #[inline]
+    fn is(&self, sequence_number: u16) -> bool {
+        !self.packet.is_none() && self.packet.sequence_number() == sequence_number
+    }
+}
+
+/// Where in a ring of so many pieces the slot of a packet is.
+#[inline]
+fn piece_at(pieces: usize, sequence_number: u16) -> usize {
+    usize::from(sequence_number) / PIECE & pieces.wrapping_sub(1)
+}
+
+/// The piece with the slot of a packet, made if need be.
+#[inline]
+fn piece_mut(pieces: &mut [Option<Box<Piece>>], sequence_number: u16) -> Option<&mut Piece> {
+    let piece = pieces.get_mut(piece_at(pieces.len(), sequence_number))?;
+    Some(piece.get_or_insert_with(|| Box::new(array::from_fn(|_| Entry::empty()))))
+}
 
 impl History {
     /// Keeps the last `packets` packets.
     pub(crate) fn new(packets: u32) -> Self {
-        Self { slots: Vec::new(), kept: packets.clamp(1, 1 << 15) as usize, newest: 0 }
+        let kept = packets.clamp(1, 1 << 15) as usize;
+        Self { recent: array::from_fn(|_| Entry::empty()), fresh: 0, pieces: Vec::new(), kept, newest: None }
+    }
+
+    /// Slots of a ring for so many packets: a power of two of them.
+    fn slots(kept: usize) -> usize {
+        kept.next_power_of_two().max(PIECE)
     }
 
     /// Bytes that a ring for `packets` packets may come to, with their payloads.
@@ -33,8 +79,8 @@ impl History {
         if packets == 0 {
             return 0;
         }
-        let kept = Self::new(packets).kept.next_power_of_two();
-        (kept * (size_of::<Option<Entry>>() + usize::from(mtu))) as u64
+        let most = Self::slots(Self::new(packets).kept) + RECENT;
+        (most * (size_of::<Entry>() + usize::from(mtu))) as u64
     }
 
     /// Whether a ring for `packets` packets has this one's size.
@@ -43,63 +89,61 @@ impl History {
     }
 
     /// Enters a packet, in place of the one that had its slot.
+    #[inline]
     pub(crate) fn push(&mut self, packet: &RtpPacket, now: Instant) {
         let sequence_number = packet.sequence_number();
-        if self.slots.is_empty() {
-            self.slots.resize_with(self.kept.next_power_of_two().min(FEW), || None);
-            self.newest = sequence_number;
-        }
+        let newest = self.newest.get_or_insert(sequence_number);
         // RFC 1982: newer if ahead by less than half the space.
-        if sequence_number.wrapping_sub(self.newest) < 1 << 15 {
-            self.newest = sequence_number;
-        } else if usize::from(self.newest.wrapping_sub(sequence_number)) >= self.kept {
+        if sequence_number.wrapping_sub(*newest) < 1 << 15 {
+            *newest = sequence_number;
+        } else if usize::from(newest.wrapping_sub(sequence_number)) >= self.kept {
             return;
         }
-        while self.slots.len() < self.kept && self.has_other(sequence_number) {
-            self.widen();
+        let Some(place) = self.recent.get_mut(usize::from(self.fresh)) else { return };
+        place.packet.clone_from(packet);
+        place.entered = now;
+        self.fresh += 1;
+        if usize::from(self.fresh) == RECENT {
+            self.settle();
         }
-        let slot = self.slot(sequence_number);
-        match &mut self.slots[slot] {
-            Some(entry) => {
-                entry.packet.clone_from(packet);
-                entry.entered = now;
+    }
+
+    /// Takes what is recent to the ring.
+    fn settle(&mut self) {
+        if self.pieces.is_empty() {
+            self.pieces.resize_with(Self::slots(self.kept) / PIECE, || None);
+        }
+        let numbers = self.recent.each_ref().map(|entry| entry.packet.sequence_number());
+        for number in numbers {
+            let piece = piece_mut(&mut self.pieces, number);
+            // First all are looked at, and come at once; what is let go below holds up what comes after it.
+            black_box(piece.map(|piece| piece[usize::from(number) % PIECE].entered));
+        }
+        self.fresh = 0;
+        let Self { recent, pieces, .. } = self;
+        for (entry, number) in recent.iter_mut().zip(numbers) {
+            if let Some(piece) = piece_mut(pieces, number) {
+                let place = &mut piece[usize::from(number) % PIECE];
+                place.packet.swap_from(&mut entry.packet);
+                place.entered = entry.entered;
             }
-            empty => *empty = Some(Entry { packet: packet.clone(), entered: now }),
-        }
-    }
-
-    #[inline]
-    fn slot(&self, sequence_number: u16) -> usize {
-        usize::from(sequence_number) & (self.slots.len() - 1)
-    }
-
-    /// Whether a packet that is to be kept still has the slot of this one.
-    fn has_other(&self, sequence_number: u16) -> bool {
-        let entry = self.slots.get(self.slot(sequence_number)).and_then(Option::as_ref);
-        let other = entry.map(|entry| entry.packet.sequence_number()).filter(|other| *other != sequence_number);
-        other.is_some_and(|other| usize::from(self.newest.wrapping_sub(other)) < self.kept)
-    }
-
-    #[cold]
-    fn widen(&mut self) {
-        let wider = std::iter::repeat_with(|| None).take(2 * self.slots.len()).collect();
-        for entry in std::mem::replace(&mut self.slots, wider).into_iter().flatten() {
-            let slot = self.slot(entry.packet.sequence_number());
-            self.slots[slot] = Some(entry);
         }
     }
 
     /// The packet with this sequence number and when it was entered, if it is still among the last ones.
     pub(crate) fn lookup(&self, sequence_number: u16) -> Option<(&RtpPacket, Instant)> {
-        let slot = usize::from(sequence_number) & self.slots.len().checked_sub(1)?;
-        let entry = self.slots.get(slot)?.as_ref()?;
-        let age = usize::from(self.newest.wrapping_sub(sequence_number));
-        (entry.packet.sequence_number() == sequence_number && age < self.kept).then_some((&entry.packet, entry.entered))
+        let recent = self.recent.get(..usize::from(self.fresh))?.iter().rev();
+        let piece = self.pieces.get(piece_at(self.pieces.len(), sequence_number)).and_then(Option::as_ref);
+        let kept = piece.map(|piece| &piece[usize::from(sequence_number) % PIECE]);
+        let entry = recent.chain(kept).find(|entry| entry.is(sequence_number))?;
+        let age = usize::from(self.newest?.wrapping_sub(sequence_number));
+        (age < self.kept).then_some((&entry.packet, entry.entered))
     }
 
     /// Bytes held for the ring itself, without payloads, which are shared.
     pub(crate) fn memory(&self) -> usize {
-        self.slots.len() * size_of::<Option<Entry>>()
+        let pieces = self.pieces.iter().flatten().count();
+        size_of::<Self>() + self.pieces.len() * size_of::<Option<Box<Piece>>>() + pieces * size_of::<Piece>()
     }
 }
 
@@ -139,19 +183,20 @@ mod tests {
 
     #[test]
     fn a_ring_is_as_wide_as_what_it_has_to_keep() {
+        let pieces = |history: &History| history.pieces.iter().flatten().count();
         for (kept, step) in [(1000, 1), (1000, 3), (1, 1), (64, 1), (65, 1), (200, 50)] {
             let mut history = History::new(kept);
             let sent: Vec<u16> = (0..3000u16).map(|n| 65_000u16.wrapping_add(n.wrapping_mul(step))).collect();
             for (at, number) in sent.iter().enumerate() {
                 history.push(&packet(*number), Instant::ZERO);
                 if at == 10 {
-                    assert!(history.slots.len() <= FEW);
+                    assert!(pieces(&history) <= 1 + 10 * usize::from(step) / PIECE + 1);
                 }
                 let last = |other: &&u16| u32::from(number.wrapping_sub(**other)) < kept;
                 let to_keep = sent[..=at].iter().rev().take_while(last);
                 assert!(to_keep.clone().all(|number| history.lookup(*number).is_some()), "{kept} {step} {at}");
             }
-            assert!(history.slots.len() <= (kept as usize).next_power_of_two());
+            assert!(pieces(&history) <= (kept as usize).div_ceil(PIECE).next_power_of_two());
         }
     }
 

@@ -1,5 +1,7 @@
 //! What each member of a chain does with the packets of one stream.
 
+use smallvec::SmallVec;
+
 use crate::binding::{Access, View};
 use crate::burst::behind;
 use crate::log::LogId;
@@ -94,13 +96,14 @@ pub(crate) struct Hops {
     /// Whether the crowd is still to be found, as a hop has changed.
     pub(crate) stale: bool,
     pub(crate) crowd: Crowd,
-    list: Vec<Hop>,
+    /// As many here as chains mostly have members: elsewhere they would be far from what else a packet asks for.
+    list: SmallVec<[Hop; 8]>,
 }
 
 impl Hops {
     /// At `members` members, all of which pass.
     pub(crate) fn new(members: usize) -> Self {
-        Self { busy: 0, stale: false, crowd: Crowd::default(), list: vec![Hop::default(); members] }
+        Self { busy: 0, stale: false, crowd: Crowd::default(), list: SmallVec::from_elem(Hop::default(), members) }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -9,7 +9,9 @@ pub(crate) struct Ids<T> {
     live: usize,
 }
 
+/// The number first, beside what a large value has first.
 #[derive(Debug)]
+#[repr(C)]
 struct Entry<T> {
     /// The number of the value that is there, or of the next one.
     id: u32,

@@ -178,11 +178,9 @@ impl Guest {
                 emitted
             }
             emit_rtp::Payload::History(from) => {
-                let (kept, _) = bound
-                    .history
-                    .as_ref()
-                    .and_then(|history| history.lookup(from.sequence_number))
-                    .ok_or(Error::NotInHistory)?;
+                let history = bound.history.and_then(|history| self.histories.get(history));
+                let (kept, _) =
+                    history.and_then(|history| history.lookup(from.sequence_number)).ok_or(Error::NotInHistory)?;
                 // The P bit stays as it is with the payload: else its last byte could be made to show.
                 let mut emitted = kept.clone();
                 emitted.replace_header_only(header);
@@ -257,8 +255,7 @@ impl stamps::Host for Guest {
 
 impl history::Host for Guest {
     fn lookup(&mut self, stream: u32, sequence_number: u16) -> wasmtime::Result<Option<history::Entry>> {
-        let history = self.streams.get(stream).and_then(|bound| bound.history.as_ref());
-        Ok(history.and_then(|history| history.lookup(sequence_number)).map(|(packet, entered)| history::Entry {
+        Ok(self.history(stream).and_then(|history| history.lookup(sequence_number)).map(|(packet, entered)| history::Entry {
             header: packet.header().to_vec(),
             size: packet.size() as u32,
             time: entered.as_nanos(),

@@ -469,7 +469,7 @@ impl Instance {
 
     pub(crate) fn forget_stream(&mut self, handle: u32) {
         let guest = self.store.data_mut();
-        let Some(bound) = guest.streams.remove(handle) else { return };
+        let Some(bound) = guest.forget_stream(handle) else { return };
         let Some(seat) = guest.seats.get_mut(bound.seat) else { return };
         seat.streams.retain(|known| *known != handle);
         seat.holdings.give(Quota::Timers, u64::from(bound.timer.wake.is_some()));
@@ -506,7 +506,7 @@ impl Instance {
     pub(crate) fn leave(&mut self, seat: u32) {
         let guest = self.store.data_mut();
         for stream in guest.seats.remove(seat).into_iter().flat_map(|seat| seat.streams) {
-            guest.streams.remove(stream);
+            guest.forget_stream(stream);
         }
     }
 }

@@ -152,6 +152,21 @@ impl Clone for RtpPacket {
 }
 
 impl RtpPacket {
+    /// Takes what `from` is, which is left with what this was, as far as that is shared with others.
+    #[inline]
+    pub(crate) fn swap_from(&mut self, from: &mut Self) {
+        std::mem::swap(&mut self.wire, &mut from.wire);
+        if !(self.attributes.is_empty() && from.attributes.is_empty()) {
+            std::mem::swap(&mut self.attributes, &mut from.attributes);
+        }
+        self.time = from.time;
+        self.front = from.front;
+        self.front_len = from.front_len;
+        self.repaired = from.repaired;
+        self.header_len = from.header_len;
+        self.payload_at = from.payload_at;
+    }
+
     /// Takes a packet as it is on the wire. Bytes are shared, not copied.
     pub fn parse(bytes: Bytes) -> Result<Self, RtpError> {
         let header = check(&bytes)?;
@@ -171,6 +186,16 @@ impl RtpPacket {
             header_len: header as u16,
             payload_at: header as u16,
         }
+    }
+
+    /// No packet: where one is to be put.
+    pub(crate) fn none() -> Self {
+        Self::checked(Bytes::new(), 0, Instant::ZERO)
+    }
+
+    /// Whether it is no packet.
+    pub(crate) fn is_none(&self) -> bool {
+        self.header_len == 0
     }
 
     /// Puts `header`, which `header_len` has accepted as a whole, before a payload.

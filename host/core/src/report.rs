@@ -6,6 +6,7 @@ use crate::attributes::Value;
 use crate::chain::Isolation;
 use crate::fault::FaultCounts;
 use crate::guest::Metric;
+use crate::history::History;
 use crate::plugin::Digest;
 use crate::session::{Counts, MemberState, SessionCounts, SessionId, TenantId};
 use crate::shard::Shard;
@@ -106,8 +107,8 @@ impl Shard {
         for hops in streams.iter().filter_map(|stream| Some(&self.streams.get(*stream)?.hops)) {
             counts.add(hops.counts(index));
             let Some(hop) = hops.get(index) else { continue };
-            let bound = instance.and_then(|instance| instance.guest().streams.get(hop.handle));
-            history_bytes += bound.and_then(|bound| bound.history.as_ref()).map_or(0, |history| history.memory());
+            let history = instance.and_then(|instance| instance.guest().history(hop.handle));
+            history_bytes += history.map_or(0, History::memory);
         }
         session.own_hops().for_each(|hops| counts.add(hops.counts(index)));
         let plugin = &member.spec.plugin;

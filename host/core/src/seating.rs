@@ -314,8 +314,10 @@ impl Shard {
         guest.seats.get_mut(seat).into_iter().for_each(|seat| seat.histories += reserved);
         if let Some(bound) = guest.streams.get_mut(handle) {
             bound.access = binding.access;
-            bound.history = (binding.history > 0).then(|| History::new(binding.history));
             bound.reserved = reserved;
+        }
+        if binding.history > 0 {
+            guest.set_history(handle, Some(History::new(binding.history)));
         }
         Ok((handle, binding))
     }
@@ -333,7 +335,7 @@ impl Shard {
         for (hops, access) in session.rtcp.iter_mut().zip([rtcp.0, rtcp.1]) {
             hops.change(index, |hop| hop.become_(access.into(), false, instance, seat));
         }
-        for hops in &mut session.unbound {
+        for hops in session.unbound.iter_mut() {
             hops.change(index, |hop| hop.become_(Action::Pass, false, instance, 0));
         }
         // What the member is not asked about passes it by, whatever was in its place before.

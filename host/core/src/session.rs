@@ -234,9 +234,10 @@ pub(crate) struct Session {
     pub(crate) speaker: Speaker,
     pub(crate) members: Vec<Member>,
     pub(crate) next_member: u32,
-    /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has.
-    pub(crate) rtcp: [Hops; 2],
-    pub(crate) unbound: [Hops; 2],
+    /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has. Elsewhere, so that what each
+    /// packet asks for is not far apart.
+    pub(crate) rtcp: Box<[Hops; 2]>,
+    pub(crate) unbound: Box<[Hops; 2]>,
     /// Streams by the SSRCs of themselves and their companions, sorted.
     pub(crate) local: Sources,
     pub(crate) remote: Sources,
@@ -286,11 +287,11 @@ impl Session {
 
     /// The same of all packets that are no stream's.
     pub(crate) fn own_hops(&self) -> impl Iterator<Item = &Hops> {
-        self.rtcp.iter().chain(&self.unbound)
+        self.rtcp.iter().chain(self.unbound.iter())
     }
 
     pub(crate) fn own_hops_mut(&mut self) -> impl Iterator<Item = &mut Hops> {
-        self.rtcp.iter_mut().chain(&mut self.unbound)
+        self.rtcp.iter_mut().chain(self.unbound.iter_mut())
     }
 
     /// Counts bytes that are not what they were said to be. The answer is what goes on, past all members, if it may.
