@@ -35,7 +35,7 @@ impl Shard {
             }
         }
         if let Some(session) = self.sessions.get_mut(id) {
-            session.members.remove(index);
+            session.remove_member(index);
             session.own_hops_mut().for_each(|hops| hops.remove(index));
         }
         self.settle(now);
@@ -64,8 +64,7 @@ impl Shard {
             false => None,
         };
         let Some(session) = self.sessions.get_mut(id) else { return Err(ChainError::NoSession) };
-        let number = session.next_member;
-        session.next_member += 1;
+        let number = session.next_number();
         let inheritance = self.inheritance(id, index);
         let before = Before { state: state.as_deref(), inheritance, ..Before::default() };
         let prepared = self
@@ -76,12 +75,7 @@ impl Shard {
         // The old one speaks for the last time from the place that it still has.
         self.close_member(now, id, index);
         let Some(session) = self.sessions.get_mut(id) else { return Err(ChainError::NoSession) };
-        let past = std::mem::replace(&mut session.members[index], Member::new(number, spec));
-        // What has come this far was counted for this place in the chain, whoever had it.
-        let member = &mut session.members[index];
-        member.past = past.past;
-        member.faults = past.faults;
-        member.emitted = past.emitted;
+        session.replace_member(index, Member::new(number, spec));
         self.install(now, id, index, prepared);
         Ok(())
     }

@@ -286,8 +286,11 @@ impl Shard {
             }
             let direction = [Direction::Read, Direction::Write][walk % 2];
             let mut slots = std::mem::take(&mut self.emitted[direction as usize]);
-            // Who has come farther was ahead, whoever was let go first: of one stream none overtakes another.
-            slots.sort_by_key(|slot| slot.left(direction));
+            // Who has come farther was ahead, whoever was let go first: of one stream none overtakes another. Mostly all are of one
+            // member, and then they need not be moved.
+            if !slots.is_sorted_by_key(|slot| slot.left(direction)) {
+                slots.sort_by_key(|slot| slot.left(direction));
+            }
             self.walk(now, direction, &mut slots);
             if self.emitted[direction as usize].is_empty() {
                 self.emitted[direction as usize] = slots;

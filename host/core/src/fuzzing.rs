@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::allowance::Used;
 use crate::binding::{Access, View};
@@ -28,7 +28,7 @@ pub fn survey(bytes: &[u8]) -> Result<(Vec<String>, u32, u32), SurveyError> {
 
 /// The datagrams of a tick that brought these compounds, each of which has been checked.
 pub fn merge(tick: &[Bytes], mode: RtcpMode, mtu: u16, ssrc: u32, cname: &str) -> Vec<Bytes> {
-    rtcp::merge(tick, &Speaker::new(mode, mtu, ssrc, cname)).into_vec()
+    rtcp::merge(tick, &Speaker::new(mode, mtu, ssrc, cname), &mut BytesMut::new()).into_vec()
 }
 
 /// What a retransmission carries, and the same put back before that packet's payload.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 /// How outgoing RTCP is packed.
@@ -117,12 +117,13 @@ impl Speaker {
 }
 
 /// Merges what one tick brought into as few datagrams as the MTU allows. Within each, sender and receiver reports come
-/// first and SDES second (RFC 3550, 6.1); the rest keeps its order. A packet that leaves no room for them goes without.
-pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker) -> SmallVec<[Bytes; 1]> {
+/// first and SDES second (RFC 3550, 6.1); the rest keeps its order. A packet that leaves no room for them goes without. `room` is
+/// where datagrams are made that are of one packet.
+pub(crate) fn merge(tick: &[Bytes], speaker: &Speaker, room: &mut BytesMut) -> SmallVec<[Bytes; 1]> {
     let compound = speaker.mode == RtcpMode::Compound;
     let description = &speaker.description;
     if let [bytes] = tick
-        && let Some(datagram) = alone(bytes, speaker)
+        && let Some(datagram) = alone(bytes, speaker, room)
     {
         return smallvec::smallvec![datagram];
     }
@@ -166,8 +167,11 @@ fn unpadded(packet: &[u8]) -> Cow<'_, [u8]> {
     packet.into()
 }
 
+/// Bytes that are allocated at once for datagrams: a hundred or so. Whoever keeps one keeps all of them.
+const ROOM: usize = 16 * 1024;
+
 /// What most ticks bring is one packet: then its datagram is put together at once.
-fn alone(packet: &Bytes, speaker: &Speaker) -> Option<Bytes> {
+fn alone(packet: &Bytes, speaker: &Speaker, room: &mut BytesMut) -> Option<Bytes> {
     let mut parts = packets(packet);
     let (Some(Ok(_)), None) = (parts.next(), parts.next()) else { return None };
     if speaker.mode == RtcpMode::ReducedSize {
@@ -180,11 +184,13 @@ fn alone(packet: &Bytes, speaker: &Speaker) -> Option<Bytes> {
         return None;
     }
     let (before, after): (&[u8], &[u8]) = if is_report(packet) { (packet, &[]) } else { (&report, packet) };
-    let mut datagram = Vec::with_capacity(size);
-    datagram.extend_from_slice(before);
-    datagram.extend_from_slice(&speaker.description);
-    datagram.extend_from_slice(after);
-    Some(datagram.into())
+    if room.capacity() < size {
+        *room = BytesMut::with_capacity(size.max(ROOM));
+    }
+    for part in [before, &speaker.description, after] {
+        room.extend_from_slice(part);
+    }
+    Some(room.split().freeze())
 }
 
 /// Takes the datagram, with `description` behind its reports unless it has an SDES already, or no room for one.
@@ -234,8 +240,8 @@ mod tests {
         bytes.into()
     }
 
-    fn speaker(mode: RtcpMode, mtu: usize) -> Speaker {
-        Speaker::new(mode, mtu as u16, 0x0102_0304, "a@b")
+    fn merged(tick: &[Bytes], mode: RtcpMode, mtu: usize) -> SmallVec<[Bytes; 1]> {
+        merge(tick, &Speaker::new(mode, mtu as u16, 0x0102_0304, "a@b"), &mut BytesMut::new())
     }
 
     fn kinds(datagrams: &[Bytes]) -> Vec<Vec<u8>> {
@@ -254,12 +260,12 @@ mod tests {
 
     #[test]
     fn rfc_3550_6_1_a_compound_begins_with_a_report_and_has_sdes() {
-        let merged = merge(&[packet(205, 2), packet(201, 7), packet(200, 6)], &speaker(RtcpMode::Compound, 1200));
+        let merged = merged(&[packet(205, 2), packet(201, 7), packet(200, 6)], RtcpMode::Compound, 1200);
         assert_eq!(kinds(&merged), [[201, 200, 202, 205]]);
-        let merged = merge(&[packet(205, 2)], &speaker(RtcpMode::Compound, 1200));
+        let merged = merged(&[packet(205, 2)], RtcpMode::Compound, 1200);
         assert_eq!(kinds(&merged), [[201, 202, 205]]);
         assert!(check(&merged[0]).is_ok());
-        let merged = merge(&[packet(202, 3), packet(205, 2), packet(201, 1)], &speaker(RtcpMode::Compound, 1200));
+        let merged = merged(&[packet(202, 3), packet(205, 2), packet(201, 1)], RtcpMode::Compound, 1200);
         assert_eq!(kinds(&merged), [[201, 202, 205]]);
     }
 
@@ -274,7 +280,7 @@ mod tests {
         let tick = [padded(201, 3), padded(206, 4), padded(205, 4), packet(205, 2)];
         for tick in [&tick[..1], &tick[1..2], &tick[..]] {
             for mode in [RtcpMode::Compound, RtcpMode::ReducedSize] {
-                for datagram in merge(tick, &speaker(mode, 1200)) {
+                for datagram in merged(tick, mode, 1200) {
                     let found: Vec<_> = packets(&datagram).map(Result::unwrap).collect();
                     assert!(found[..found.len() - 1].iter().all(|packet| packet[0] & PADDING == 0));
                 }
@@ -291,7 +297,7 @@ mod tests {
 
     #[test]
     fn rfc_5506_reduced_size_adds_nothing() {
-        let merged = merge(&[packet(205, 2), packet(206, 2)], &speaker(RtcpMode::ReducedSize, 1200));
+        let merged = merged(&[packet(205, 2), packet(206, 2)], RtcpMode::ReducedSize, 1200);
         assert_eq!(kinds(&merged), [[205, 206]]);
     }
 
@@ -299,11 +305,24 @@ mod tests {
     fn a_tick_that_exceeds_the_mtu_becomes_several_datagrams() {
         let tick: Vec<_> = (0..10).map(|_| packet(205, 9)).collect();
         for mode in [RtcpMode::Compound, RtcpMode::ReducedSize] {
-            let merged = merge(&tick, &speaker(mode, 100));
+            let merged = merged(&tick, mode, 100);
             assert!(merged.iter().all(|datagram| datagram.len() <= 100 && check(datagram).is_ok()));
             let feedback = kinds(&merged).concat().into_iter().filter(|kind| *kind == 205).count();
             assert_eq!(feedback, 10);
         }
-        assert_eq!(merge(&[packet(205, 100)], &speaker(RtcpMode::ReducedSize, 100)).len(), 1);
+        assert_eq!(merged(&[packet(205, 100)], RtcpMode::ReducedSize, 100).len(), 1);
+    }
+
+    #[test]
+    fn compounds_that_share_memory_share_no_bytes() {
+        let speaker = Speaker::new(RtcpMode::Compound, 1200, 0x0102_0304, "a@b");
+        let mut room = BytesMut::new();
+        let ticks: Vec<_> = (0..2000).map(|n| packet(205, n % 50)).collect();
+        let made: Vec<_> = ticks.iter().flat_map(|tick| merge(std::slice::from_ref(tick), &speaker, &mut room)).collect();
+        assert_eq!(made.len(), ticks.len());
+        for (made, tick) in made.iter().zip(&ticks) {
+            assert_eq!(kinds(std::slice::from_ref(made)), [[201, 202, 205]]);
+            assert!(made.ends_with(tick));
+        }
     }
 }

@@ -78,14 +78,13 @@ impl Shard {
         if index > members || members >= MAX_MEMBERS {
             return Err(ChainError::NoMember { index, members });
         }
-        let number = session.next_member;
-        session.next_member += 1;
+        let number = session.next_number();
         let prepared = self
             .prepare(now, id, number, &spec, Before::default(), false)
             .map_err(|failed| failed.into_error(spec.plugin.name()))?;
         let streams = self.streams_of(id);
         if let Some(session) = self.sessions.get_mut(id) {
-            session.members.insert(index, Member::new(number, spec));
+            session.insert_member(index, Member::new(number, spec));
             session.own_hops_mut().for_each(|hops| hops.insert(index));
         }
         for stream in streams {

@@ -233,6 +233,8 @@ pub(crate) struct Session {
     pub(crate) info: SessionInfo,
     pub(crate) speaker: Speaker,
     pub(crate) members: Vec<Member>,
+    /// The members' numbers, in the same order: who looks for one needs no other look at it.
+    pub(crate) numbers: SmallVec<[u32; 8]>,
     pub(crate) next_member: u32,
     /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has. Elsewhere, so that what each
     /// packet asks for is not far apart.
@@ -242,7 +244,7 @@ pub(crate) struct Session {
     pub(crate) local: Sources,
     pub(crate) remote: Sources,
     /// RTCP that waits for the end of the tick.
-    pub(crate) rtcp_out: Vec<Bytes>,
+    pub(crate) rtcp_out: SmallVec<[Bytes; 1]>,
     pub(crate) counts: SessionCounts,
     /// State of the host's own random numbers for this session.
     pub(crate) random: u64,
@@ -307,11 +309,38 @@ impl Session {
         handles.max().unwrap_or_default()
     }
 
+    /// The number of the next member to come.
+    pub(crate) fn next_number(&mut self) -> u32 {
+        self.next_member += 1;
+        self.next_member - 1
+    }
+
+    pub(crate) fn insert_member(&mut self, index: usize, member: Member) {
+        self.numbers.insert(index, member.number);
+        self.members.insert(index, member);
+    }
+
+    pub(crate) fn remove_member(&mut self, index: usize) {
+        self.numbers.remove(index);
+        self.members.remove(index);
+    }
+
+    /// Puts a member in another's place. What has come this far was counted for this place in the chain, whoever had it.
+    pub(crate) fn replace_member(&mut self, index: usize, member: Member) {
+        self.numbers[index] = member.number;
+        let Member { past, faults, emitted, .. } = self.members[index];
+        self.members[index] = Member { past, faults, emitted, ..member };
+    }
+
+    /// Where the member with this number is.
+    #[inline]
     pub(crate) fn member(&self, number: u32) -> Option<usize> {
-        // As long as the chain has not changed they are numbered by their places, and the others need not be looked at.
-        let is = |member: &Member| member.number == number;
-        let place = self.members.get(number as usize).is_some_and(is).then_some(number as usize);
-        place.or_else(|| self.members.iter().position(is))
+        // As long as the chain has not changed they are numbered by their places.
+        let place = number as usize;
+        match self.numbers.get(place) {
+            Some(known) if *known == number => Some(place),
+            _ => self.numbers.iter().position(|known| *known == number),
+        }
     }
 }
 

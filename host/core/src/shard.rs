@@ -5,8 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use slotmap::SlotMap;
+use smallvec::SmallVec;
 
 use crate::bindings::types::Refusal;
 use crate::burst::{Slot, State};
@@ -237,6 +238,8 @@ pub struct Shard {
     pub(crate) cleared: Vec<Owner>,
     /// Sessions with RTCP to merge.
     pub(crate) talkers: Vec<SessionId>,
+    /// Room for compounds that are put together: many in one piece of memory.
+    pub(crate) compounds: BytesMut,
     /// Packets that are through their chains.
     pub(crate) output: Vec<Output>,
     pub(crate) events: VecDeque<Event>,
@@ -276,6 +279,7 @@ impl Shard {
             next_incident: 0,
             cleared: Vec::new(),
             talkers: Vec::new(),
+            compounds: BytesMut::new(),
             output: Vec::new(),
             events: VecDeque::new(),
             sink: SinkQueue::default(),
@@ -317,12 +321,13 @@ impl Shard {
             info,
             speaker: Speaker::new(spec.rtcp, spec.mtu, rtcp_ssrc, &spec.cname),
             members: Vec::with_capacity(spec.chain.members.len()),
+            numbers: SmallVec::new(),
             next_member: 0,
             rtcp: Box::new([Hops::new(0), Hops::new(0)]),
             unbound: Box::new([Hops::new(0), Hops::new(0)]),
             local: Sources::new(),
             remote: Sources::new(),
-            rtcp_out: Vec::new(),
+            rtcp_out: SmallVec::new(),
             counts: SessionCounts::default(),
             told_malformed: None,
             random: split_mix(&mut seed),
@@ -531,7 +536,7 @@ impl Shard {
     pub(crate) fn merge_rtcp(&mut self) {
         for id in self.talkers.drain(..) {
             let Some(session) = self.sessions.get_mut(id) else { continue };
-            let merged = rtcp::merge(&session.rtcp_out, &session.speaker);
+            let merged = rtcp::merge(&session.rtcp_out, &session.speaker, &mut self.compounds);
             session.rtcp_out.clear();
             for bytes in merged {
                 session.counts.sent += 1;

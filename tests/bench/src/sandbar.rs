@@ -145,7 +145,10 @@ pub(crate) struct Sandbar {
 /// What has been polled.
 #[derive(Default)]
 struct Out {
-    packets: Vec<Output>,
+    /// Of each burst, as it was taken.
+    packets: Vec<Vec<Output>>,
+    /// Empty ones, for the next bursts.
+    spare: Vec<Vec<Output>>,
     events: Vec<Event>,
 }
 
@@ -229,7 +232,9 @@ pub(crate) fn stream(direction: Direction, number: u32) -> StreamInfo {
 impl Out {
     #[inline]
     fn drain(&mut self, shard: &mut Shard) {
-        shard.take_outputs(&mut self.packets);
+        let mut packets = self.spare.pop().unwrap_or_default();
+        shard.take_outputs(&mut packets);
+        self.packets.push(packets);
         while let Some(event) = shard.poll_event() {
             // What plugins tell the application is part of their work.
             if !matches!(event, Event::Published { .. } | Event::Log { level: Level::Info | Level::Debug, .. }) {
@@ -303,7 +308,7 @@ impl Side for Sandbar {
 
     fn take(&mut self) -> Taken {
         let mut taken = Taken::default();
-        for Output { session, packet, to, .. } in self.out.packets.drain(..) {
+        for Output { session, packet, to, .. } in self.out.packets.iter_mut().flat_map(|packets| packets.drain(..)) {
             match packet {
                 Packet::Rtp(_) => {
                     taken.media += 1;
@@ -318,6 +323,7 @@ impl Side for Sandbar {
                 packet => taken.complaints.push(format!("damaged RTCP: {packet:?}")),
             }
         }
+        self.out.spare.append(&mut self.out.packets);
         taken.complaints.extend(self.out.events.drain(..).map(|event| event.to_string()));
         taken
     }
