@@ -170,9 +170,9 @@ impl Shard {
                     if let (Some(token), Some(step)) = (batch.token(token), &mut step)
                         && let Some(session) = step.add_in_place(token.slot, &mut anchor, packet)
                         && let Some(session) = self.sessions.get_mut(session)
-                        && let Some(member) = session.members.get_mut(usize::from(step.member))
+                        && let Some(place) = session.places.get_mut(usize::from(step.member))
                     {
-                        member.emitted += 1;
+                        place.emitted += 1;
                     }
                 }
                 Out::Rtp { stream } => {
@@ -229,7 +229,7 @@ impl Shard {
         };
         let Some(owner) = self.sessions.get_mut(session) else { return };
         let Some(index) = owner.member(member) else { return };
-        owner.members[index].emitted += 1;
+        owner.places[index].emitted += 1;
         let next = behind(direction, index as u16);
         self.leave(direction, index, Slot::new(session, stream, direction, next, packet), step, anchor);
     }

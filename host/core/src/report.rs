@@ -99,7 +99,7 @@ impl Shard {
 
     fn member_report(&self, id: SessionId, index: usize) -> Option<MemberReport> {
         let session = self.sessions.get(id)?;
-        let member = session.members.get(index)?;
+        let (member, emitted) = (session.members.get(index)?, session.places.get(index)?.emitted);
         let instance = self.instances.get(member.instance).filter(|_| member.running());
         let streams = self.streams_of(id);
         let mut counts: Counts = member.past;
@@ -122,11 +122,11 @@ impl Shard {
             isolation: member.spec.isolation(),
             calls: instance.map_or(0, |instance| instance.calls),
             packets_in: counts.packets,
-            packets_out: (counts.packets + member.emitted).saturating_sub(counts.dropped + held as u64),
+            packets_out: (counts.packets + emitted).saturating_sub(counts.dropped + held as u64),
             dropped: counts.dropped,
             held,
             held_bytes,
-            emitted: member.emitted,
+            emitted,
             faults: member.faults,
             time_ns: instance.map_or(0, |instance| instance.nanos),
             memory_bytes: instance.map_or(0, |instance| instance.guest().memory()),

@@ -185,7 +185,7 @@ fn alone(packet: &Bytes, speaker: &Speaker, room: &mut BytesMut) -> Option<Bytes
     }
     let (before, after): (&[u8], &[u8]) = if is_report(packet) { (packet, &[]) } else { (&report, packet) };
     if room.capacity() < size {
-        *room = BytesMut::with_capacity(size.max(ROOM));
+        room.reserve(size.max(ROOM));
     }
     for part in [before, &speaker.description, after] {
         room.extend_from_slice(part);
@@ -240,7 +240,7 @@ mod tests {
         bytes.into()
     }
 
-    fn merged(tick: &[Bytes], mode: RtcpMode, mtu: usize) -> SmallVec<[Bytes; 1]> {
+    fn merge_of(tick: &[Bytes], mode: RtcpMode, mtu: usize) -> SmallVec<[Bytes; 1]> {
         merge(tick, &Speaker::new(mode, mtu as u16, 0x0102_0304, "a@b"), &mut BytesMut::new())
     }
 
@@ -260,12 +260,12 @@ mod tests {
 
     #[test]
     fn rfc_3550_6_1_a_compound_begins_with_a_report_and_has_sdes() {
-        let merged = merged(&[packet(205, 2), packet(201, 7), packet(200, 6)], RtcpMode::Compound, 1200);
+        let merged = merge_of(&[packet(205, 2), packet(201, 7), packet(200, 6)], RtcpMode::Compound, 1200);
         assert_eq!(kinds(&merged), [[201, 200, 202, 205]]);
-        let merged = merged(&[packet(205, 2)], RtcpMode::Compound, 1200);
+        let merged = merge_of(&[packet(205, 2)], RtcpMode::Compound, 1200);
         assert_eq!(kinds(&merged), [[201, 202, 205]]);
         assert!(check(&merged[0]).is_ok());
-        let merged = merged(&[packet(202, 3), packet(205, 2), packet(201, 1)], RtcpMode::Compound, 1200);
+        let merged = merge_of(&[packet(202, 3), packet(205, 2), packet(201, 1)], RtcpMode::Compound, 1200);
         assert_eq!(kinds(&merged), [[201, 202, 205]]);
     }
 
@@ -280,7 +280,7 @@ mod tests {
         let tick = [padded(201, 3), padded(206, 4), padded(205, 4), packet(205, 2)];
         for tick in [&tick[..1], &tick[1..2], &tick[..]] {
             for mode in [RtcpMode::Compound, RtcpMode::ReducedSize] {
-                for datagram in merged(tick, mode, 1200) {
+                for datagram in merge_of(tick, mode, 1200) {
                     let found: Vec<_> = packets(&datagram).map(Result::unwrap).collect();
                     assert!(found[..found.len() - 1].iter().all(|packet| packet[0] & PADDING == 0));
                 }
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn rfc_5506_reduced_size_adds_nothing() {
-        let merged = merged(&[packet(205, 2), packet(206, 2)], RtcpMode::ReducedSize, 1200);
+        let merged = merge_of(&[packet(205, 2), packet(206, 2)], RtcpMode::ReducedSize, 1200);
         assert_eq!(kinds(&merged), [[205, 206]]);
     }
 
@@ -305,12 +305,12 @@ mod tests {
     fn a_tick_that_exceeds_the_mtu_becomes_several_datagrams() {
         let tick: Vec<_> = (0..10).map(|_| packet(205, 9)).collect();
         for mode in [RtcpMode::Compound, RtcpMode::ReducedSize] {
-            let merged = merged(&tick, mode, 100);
+            let merged = merge_of(&tick, mode, 100);
             assert!(merged.iter().all(|datagram| datagram.len() <= 100 && check(datagram).is_ok()));
             let feedback = kinds(&merged).concat().into_iter().filter(|kind| *kind == 205).count();
             assert_eq!(feedback, 10);
         }
-        assert_eq!(merged(&[packet(205, 100)], RtcpMode::ReducedSize, 100).len(), 1);
+        assert_eq!(merge_of(&[packet(205, 100)], RtcpMode::ReducedSize, 100).len(), 1);
     }
 
     #[test]

@@ -148,7 +148,6 @@ pub(crate) struct Member {
     pub(crate) seat: u32,
     /// Packets of streams that have been unbound.
     pub(crate) past: Counts,
-    pub(crate) emitted: u64,
     pub(crate) faults: FaultCounts,
     /// Faults since it last ran well, for the pause before the next restart.
     pub(crate) failures: u32,
@@ -170,7 +169,6 @@ impl Member {
             instance: InstanceId::default(),
             seat: 0,
             past: Counts::default(),
-            emitted: 0,
             faults: FaultCounts::default(),
             failures: 0,
             seated_at: Instant::ZERO,
@@ -233,8 +231,8 @@ pub(crate) struct Session {
     pub(crate) info: SessionInfo,
     pub(crate) speaker: Speaker,
     pub(crate) members: Vec<Member>,
-    /// The members' numbers, in the same order: who looks for one needs no other look at it.
-    pub(crate) numbers: SmallVec<[u32; 8]>,
+    /// Of each member, in the same order, what packets of its own ask for.
+    pub(crate) places: SmallVec<[Place; 8]>,
     pub(crate) next_member: u32,
     /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has. Elsewhere, so that what each
     /// packet asks for is not far apart.
@@ -252,6 +250,14 @@ pub(crate) struct Session {
     pub(crate) told_malformed: Option<Instant>,
     /// What members of the chain and the application have set for all members to read.
     pub(crate) values: Values,
+}
+
+/// A member's place in its session's chain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    number: u32,
+    /// Packets of its own, whoever had the place.
+    pub(crate) emitted: u64,
 }
 
 /// An SSRC and whose it is.
@@ -316,20 +322,20 @@ impl Session {
     }
 
     pub(crate) fn insert_member(&mut self, index: usize, member: Member) {
-        self.numbers.insert(index, member.number);
+        self.places.insert(index, Place { number: member.number, emitted: 0 });
         self.members.insert(index, member);
     }
 
     pub(crate) fn remove_member(&mut self, index: usize) {
-        self.numbers.remove(index);
+        self.places.remove(index);
         self.members.remove(index);
     }
 
     /// Puts a member in another's place. What has come this far was counted for this place in the chain, whoever had it.
     pub(crate) fn replace_member(&mut self, index: usize, member: Member) {
-        self.numbers[index] = member.number;
-        let Member { past, faults, emitted, .. } = self.members[index];
-        self.members[index] = Member { past, faults, emitted, ..member };
+        self.places[index].number = member.number;
+        let Member { past, faults, .. } = self.members[index];
+        self.members[index] = Member { past, faults, ..member };
     }
 
     /// Where the member with this number is.
@@ -337,10 +343,8 @@ impl Session {
     pub(crate) fn member(&self, number: u32) -> Option<usize> {
         // As long as the chain has not changed they are numbered by their places.
         let place = number as usize;
-        match self.numbers.get(place) {
-            Some(known) if *known == number => Some(place),
-            _ => self.numbers.iter().position(|known| *known == number),
-        }
+        let is = |place: &Place| place.number == number;
+        if self.places.get(place).is_some_and(is) { Some(place) } else { self.places.iter().position(is) }
     }
 }
 

@@ -321,7 +321,7 @@ impl Shard {
             info,
             speaker: Speaker::new(spec.rtcp, spec.mtu, rtcp_ssrc, &spec.cname),
             members: Vec::with_capacity(spec.chain.members.len()),
-            numbers: SmallVec::new(),
+            places: SmallVec::new(),
             next_member: 0,
             rtcp: Box::new([Hops::new(0), Hops::new(0)]),
             unbound: Box::new([Hops::new(0), Hops::new(0)]),

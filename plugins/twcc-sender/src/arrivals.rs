@@ -160,21 +160,22 @@ impl Arrivals {
         self.forward(1, at);
     }
 
-    /// The arrivals from the first number on that no feedback has covered.
-    pub(crate) fn uncovered(&self) -> impl Iterator<Item = &Arrival> {
+    /// The arrivals from the first number on that no feedback has covered, in two pieces.
+    pub(crate) fn uncovered(&self) -> impl Iterator<Item = &[Arrival]> {
         debug_assert_eq!(self.covered, self.received.partition_point(|arrival| arrival.number < self.cursor));
-        self.received.range(self.covered..)
+        let (first, second) = self.received.as_slices();
+        let after = self.covered.saturating_sub(first.len());
+        [first.get(self.covered..), second.get(after..)].into_iter().flatten()
     }
 
     pub(crate) fn first_uncovered(&self) -> Option<Arrival> {
-        self.uncovered().next().copied()
+        self.received.get(self.covered).copied()
     }
 
-    /// Feedback has covered everything below `number`.
-    pub(crate) fn covered(&mut self, number: u64) {
+    /// Feedback has covered everything below `number`, which is so many more.
+    pub(crate) fn covered(&mut self, number: u64, more: usize) {
         self.cursor = number;
-        let more = self.received.range(self.covered..).take_while(|arrival| arrival.number < number);
-        self.covered += more.count();
+        self.covered += more;
     }
 
     /// Forgets what was covered and arrived more than `window` before `now`. Until then it is kept so that feedback
@@ -211,12 +212,13 @@ mod tests {
     }
 
     fn uncovered(arrivals: &Arrivals) -> Vec<u16> {
-        arrivals.uncovered().map(|arrival| arrival.number as u16).collect()
+        arrivals.uncovered().flatten().map(|arrival| arrival.number as u16).collect()
     }
 
     fn cover(arrivals: &mut Arrivals) {
-        let next = arrivals.uncovered().last().unwrap().number + 1;
-        arrivals.covered(next);
+        let uncovered: Vec<_> = arrivals.uncovered().flatten().collect();
+        let (next, more) = (uncovered[uncovered.len() - 1].number + 1, uncovered.len());
+        arrivals.covered(next, more);
     }
 
     #[test]
@@ -230,7 +232,7 @@ mod tests {
         let mut arrivals = fed([1, 2, 3]);
         arrivals.observe(3, ms(50));
         arrivals.observe(2, ms(50));
-        let times: Vec<_> = arrivals.uncovered().map(|arrival| arrival.at).collect();
+        let times: Vec<_> = arrivals.uncovered().flatten().map(|arrival| arrival.at).collect();
         assert_eq!(times, [ms(0), ms(1), ms(2)]);
         cover(&mut arrivals);
         arrivals.observe(2, ms(60));
@@ -311,7 +313,7 @@ mod tests {
         let mut arrivals = fed([100]);
         arrivals.observe(20_100, ms(7));
         arrivals.observe(20_101, ms(8));
-        let found: Vec<_> = arrivals.uncovered().map(|arrival| (arrival.number as u16, arrival.at)).collect();
+        let found: Vec<_> = arrivals.uncovered().flatten().map(|arrival| (arrival.number as u16, arrival.at)).collect();
         assert_eq!(found, [(100, ms(0)), (20_100, ms(7)), (20_101, ms(8))]);
     }
 

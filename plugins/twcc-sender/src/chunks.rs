@@ -39,11 +39,16 @@ impl Chunks {
         self.bytes.len() + CHUNK * (4 + statuses / MAX_RUN)
     }
 
+    /// How many more with this status can be added to a run that has begun with it, 0 if none has.
+    pub(crate) fn left_in_run(&self, status: Status) -> usize {
+        let begun = !self.mixed && self.count >= ONE_BIT && self.waiting[0] == status;
+        if begun { MAX_RUN.saturating_sub(self.count) } else { 0 }
+    }
+
     /// Adds `statuses` packets with this status.
     #[inline]
     pub(crate) fn add(&mut self, status: Status, statuses: usize) {
-        // Nearly always, a run becomes longer.
-        if !self.mixed && self.count >= ONE_BIT && self.waiting[0] == status && self.count + statuses <= MAX_RUN {
+        if statuses <= self.left_in_run(status) {
             self.count += statuses;
         } else {
             self.add_any(status, statuses);

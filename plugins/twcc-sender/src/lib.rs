@@ -134,13 +134,16 @@ impl TwccSender {
         let room = session.feedback_room().max(LEAST);
         while let Some(first) = self.arrivals.first_uncovered() {
             let mut feedback = Feedback::new(self.arrivals.cursor(), first.at, room);
-            for arrival in self.arrivals.uncovered() {
-                if !feedback.add(arrival) {
+            let mut added = 0;
+            for arrivals in self.arrivals.uncovered() {
+                let of_these = feedback.add_all(arrivals);
+                added += of_these;
+                if of_these < arrivals.len() {
                     break;
                 }
             }
             // The first arrival always fits: what it takes is bounded, and within the room. So this goes forward.
-            self.arrivals.covered(feedback.next());
+            self.arrivals.covered(feedback.next(), added);
             feedback.write(session.rtcp_ssrc, self.media, self.count, &mut packets);
             self.count = self.count.wrapping_add(1);
         }
