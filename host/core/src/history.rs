@@ -7,6 +7,8 @@ use crate::packet::RtpPacket;
 use crate::time::Instant;
 
 /// A ring of packets by sequence number. A packet costs a slot and a share in its payload.
+///
+/// What every packet asks for comes first, beside the number under which the history is kept.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct History {
@@ -17,9 +19,8 @@ pub(crate) struct History {
     /// The ring, made piece by piece as packets come to it, so that a stream costs what it has sent.
     pieces: Vec<Option<Box<Piece>>>,
     /// The packets that are not in the ring yet, `fresh` of them, in the order in which they came; the others are older ones, whose
-    /// places the next will take. Where there are many streams,
-    /// each ring is far from what the processor has at hand, and to go there with several packets takes hardly longer than with
-    /// one.
+    /// places the next will take. Where there are many streams, each ring is far from what the processor has at hand, and to go
+    /// there with several packets takes hardly longer than with one.
     recent: [Entry; RECENT],
 }
 
@@ -52,7 +53,7 @@ impl Entry {
 /// Where in a ring of so many pieces the slot of a packet is.
 #[inline]
 fn piece_at(pieces: usize, sequence_number: u16) -> usize {
-    usize::from(sequence_number) / PIECE & pieces.wrapping_sub(1)
+    (usize::from(sequence_number) / PIECE) & pieces.wrapping_sub(1)
 }
 
 /// The piece with the slot of a packet, made if need be.

@@ -255,10 +255,8 @@ impl stamps::Host for Guest {
 
 impl history::Host for Guest {
     fn lookup(&mut self, stream: u32, sequence_number: u16) -> wasmtime::Result<Option<history::Entry>> {
-        Ok(self.history(stream).and_then(|history| history.lookup(sequence_number)).map(|(packet, entered)| history::Entry {
-            header: packet.header().to_vec(),
-            size: packet.size() as u32,
-            time: entered.as_nanos(),
+        Ok(self.history(stream).and_then(|history| history.lookup(sequence_number)).map(|(packet, entered)| {
+            history::Entry { header: packet.header().to_vec(), size: packet.size() as u32, time: entered.as_nanos() }
         }))
     }
 }

@@ -318,7 +318,8 @@ mod tests {
         let speaker = Speaker::new(RtcpMode::Compound, 1200, 0x0102_0304, "a@b");
         let mut room = BytesMut::new();
         let ticks: Vec<_> = (0..2000).map(|n| packet(205, n % 50)).collect();
-        let made: Vec<_> = ticks.iter().flat_map(|tick| merge(std::slice::from_ref(tick), &speaker, &mut room)).collect();
+        let made: Vec<_> =
+            ticks.iter().flat_map(|tick| merge(std::slice::from_ref(tick), &speaker, &mut room)).collect();
         assert_eq!(made.len(), ticks.len());
         for (made, tick) in made.iter().zip(&ticks) {
             assert_eq!(kinds(std::slice::from_ref(made)), [[201, 202, 205]]);

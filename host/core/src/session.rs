@@ -234,9 +234,9 @@ pub(crate) struct Session {
     /// Of each member, in the same order, what packets of its own ask for.
     pub(crate) places: SmallVec<[Place; 8]>,
     pub(crate) next_member: u32,
-    /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has. Elsewhere, so that what each
+    /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has. Those are few, so that what each
     /// packet asks for is not far apart.
-    pub(crate) rtcp: Box<[Hops; 2]>,
+    pub(crate) rtcp: [Hops; 2],
     pub(crate) unbound: Box<[Hops; 2]>,
     /// Streams by the SSRCs of themselves and their companions, sorted.
     pub(crate) local: Sources,

@@ -323,7 +323,7 @@ impl Shard {
             members: Vec::with_capacity(spec.chain.members.len()),
             places: SmallVec::new(),
             next_member: 0,
-            rtcp: Box::new([Hops::new(0), Hops::new(0)]),
+            rtcp: [Hops::new(0), Hops::new(0)],
             unbound: Box::new([Hops::new(0), Hops::new(0)]),
             local: Sources::new(),
             remote: Sources::new(),

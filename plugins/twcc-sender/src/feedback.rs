@@ -67,7 +67,8 @@ impl Feedback {
     fn add_run(&mut self, arrivals: &[Arrival]) -> usize {
         let size = HEAD + self.chunks.size_with(1) + self.deltas.len() + 1;
         let numbers = u64::from(u16::MAX) - (self.next - self.base);
-        let most = self.chunks.left_in_run(Status::SmallDelta).min(self.max_bytes.saturating_sub(size)).min(numbers as usize);
+        let most =
+            self.chunks.left_in_run(Status::SmallDelta).min(self.max_bytes.saturating_sub(size)).min(numbers as usize);
         let (mut next, mut last, before) = (self.next, self.last, self.deltas.len());
         self.deltas.extend(arrivals.iter().take(most).map_while(|arrival| {
             let at = ticks(arrival.at);

@@ -46,7 +46,6 @@ struct Row {
     burst: u64,
     sessions: u32,
     streams: u32,
-    /// What peers do; where they talk, packets that Sandbar's side sends them.
     peer: Peer,
     /// Whether both sides have their whole sets in place of the default chain.
     whole: bool,
@@ -57,9 +56,8 @@ struct Row {
 
 impl Plan {
     /// Packets come every 20 µs, a busy core's rate; with 10,000 sessions every 2 µs, for the 50 packets a second that
-    /// 1,000 sessions send each. Of 100 sessions, whose peers speak, each so has 500 packets a second, and with its repair packets
-    /// sends 700.
-    fn rows(&self, direction: Direction) -> Vec<Row> {
+    /// 1,000 sessions send each. Of 100 sessions, whose peers speak, each so has 500 packets a second.
+    fn rows(&self) -> Vec<Row> {
         let all = &[Kind::Sandbar, Kind::Native, Kind::Typed, Kind::Empty];
         let both = &[Kind::Sandbar, Kind::Native];
         let few = (self.samples / 3).clamp(self.samples.min(3), self.samples);
@@ -69,6 +67,8 @@ impl Plan {
             let (streams, peer, whole) = (1, Peer::Quiet, false);
             Row { key, burst, sessions, streams, peer, whole, step: Duration::from_micros(micros), kinds, samples }
         };
+        // What they confirm depends on the side.
+        let talks = Peer::Talks(Numbered::default());
         vec![
             row("1", 1, 1, 20, all, self.samples),
             row("8", 8, 1, 20, all, self.samples),
@@ -77,8 +77,8 @@ impl Plan {
             row("sessions_10000", 32, 10_000, 2, both, few),
             Row { streams: 64, ..row("streams_64", 32, 1, 20, both, self.samples) },
             Row { peer: Peer::Loses, ..row("loss", 32, 100, 20, both, self.samples) },
-            Row { peer: Peer::Talks(Numbered { packets: 50, answers: true }), ..row("rtcp", 32, 100, 20, both, self.samples) },
-            Row { whole: true, peer: whole_peer(direction), ..row("whole", 32, 100, 20, both, self.samples) },
+            Row { peer: talks, ..row("rtcp", 32, 100, 20, both, self.samples) },
+            Row { whole: true, peer: talks, ..row("whole", 32, 100, 20, both, self.samples) },
         ]
     }
 }
@@ -90,7 +90,7 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
     let plugins = Plugins::load(if is_default { &default } else { &plan.chain })?;
     let mut report = Report::new(plan);
     for direction in [Direction::Read, Direction::Write] {
-        for row in plan.rows(direction) {
+        for row in plan.rows() {
             let name = format!("{}/{}", Report::key(direction), row.key);
             if !plan.rows.is_empty() && !plan.rows.contains(&name) {
                 continue;
@@ -112,28 +112,23 @@ pub(crate) fn run(plan: &Plan) -> anyhow::Result<Report> {
                 false => check::media,
             };
             let plugins = whole.as_ref().unwrap_or(&plugins);
-            let figures =
-                row_figures(plugins, load, &kinds, row.samples, row.whole, check).with_context(|| format!("row {name}"))?;
+            let figures = row_figures(plugins, load, &kinds, row.samples, row.whole, check)
+                .with_context(|| format!("row {name}"))?;
             report.add(direction, row.key, figures);
         }
     }
     Ok(report)
 }
 
-/// What the peers of sessions with the whole set of plugins do. Who has been sent nothing has nothing to confirm.
-pub(crate) fn whole_peer(direction: Direction) -> Peer {
-    let packets = if direction == Direction::Write { 70 } else { 0 };
-    Peer::Talks(Numbered { packets, answers: true })
-}
-
-/// A side's peers confirm what it has numbered. The native one numbers only the streams' own packets.
-fn peer_of(kind: Kind, peer: Peer) -> Peer {
-    match peer {
-        Peer::Talks(sent) if kind == Kind::Native && sent.packets > 0 => {
-            Peer::Talks(Numbered { packets: 50, answers: false })
-        }
-        peer => peer,
-    }
+/// What peers do that talk: they confirm what a side numbers, of what is written. That is the streams' own packets; with Sandbar
+/// also those that are asked for, and where the whole set protects packets, two more for each five.
+pub(crate) fn talking(kind: Kind, load: &Load, whole: bool) -> Peer {
+    let media = 1_000_000_000 / (load.step.as_nanos() as u32 * load.sessions);
+    let sandbar = kind != Kind::Native;
+    let all = if whole && sandbar { media * 7 / 5 } else { media };
+    // Who is only sent to confirms nothing with the whole set, which tells where that cannot be.
+    let rate = if whole && load.direction == Direction::Read { 0 } else { all };
+    Peer::Talks(Numbered { rate, answers: sandbar && rate > 0 })
 }
 
 fn row_figures(
@@ -145,7 +140,8 @@ fn row_figures(
     check: check::Check,
 ) -> anyhow::Result<Figures> {
     let make = |kind: &Kind| {
-        let load = Load { peer: peer_of(*kind, load.peer), ..load };
+        let peer = if matches!(load.peer, Peer::Talks(_)) { talking(*kind, &load, whole) } else { load.peer };
+        let load = Load { peer, ..load };
         let side: Box<dyn Side> = match kind {
             Kind::Sandbar => Box::new(plugins.batched(load)?),
             Kind::Native => Box::new(native(load, whole)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::chain::{Kind, whole_peer};
+use crate::chain::{Kind, talking};
 use crate::check;
 use crate::measure::Spread;
 use crate::report::{Findings, Report as Rows};
@@ -68,7 +68,8 @@ fn row(plugins: &Plugins, whole: bool, direction: Direction, samples: usize, qui
         false => ("default", one, check::all),
         true => {
             let sessions = if quick { 32 } else { 100 };
-            ("whole set", Load { sessions, peer: whole_peer(direction), ..one }, check::whole)
+            let load = Load { sessions, ..one };
+            ("whole set", Load { peer: talking(Kind::Sandbar, &load, true), ..load }, check::whole)
         }
     };
     let mut chain = Runner::new(Box::new(plugins.batched(load)?), load);
@@ -127,7 +128,13 @@ impl Findings for Report {
             let _ = writeln!(out, "{name:<24}{chain:>20}{calls:>20}{host:>20}{empty:>20}");
         }
         for Row { chain, direction, plugins, .. } in &self.rows {
-            let _ = writeln!(out, "\n{:<24}{:>20}{:>20}", format!("{direction}, {chain}"), "ns per packet", "packets per call");
+            let _ = writeln!(
+                out,
+                "\n{:<24}{:>20}{:>20}",
+                format!("{direction}, {chain}"),
+                "ns per packet",
+                "packets per call"
+            );
             for Share { plugin, packets_per_call, ns } in plugins {
                 let _ = writeln!(out, "{plugin:<24}{ns:>20.1}{packets_per_call:>20.1}");
             }

@@ -22,11 +22,11 @@ fn report(session: u32, at: u64) -> Vec<u8> {
     packet
 }
 
-/// What a peer is sent in a round that has a number for congestion control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a peer is sent that has a number for congestion control.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Numbered {
-    /// Packets, those that it has asked for not among them.
-    pub(crate) packets: u16,
+    /// Packets a second, those that it has asked for not among them.
+    pub(crate) rate: u32,
     /// Whether those have numbers, too.
     pub(crate) answers: bool,
 }
@@ -36,10 +36,13 @@ pub(crate) struct Numbered {
 fn arrivals(session: u32, round: u64, sent: Numbered) -> Vec<u8> {
     let before = |round: u64| {
         let answers = if sent.answers { round.div_ceil(ASKS) } else { 0 };
-        (round * u64::from(sent.packets) + answers) as u16
+        (round * INTERVAL * u64::from(sent.rate) / 1000 + answers) as u16
     };
-    let first = before(round - 2);
-    let packets = before(round - 1).wrapping_sub(first);
+    let (Some(last), Some(end)) = (round.checked_sub(2), round.checked_sub(1)) else { return Vec::new() };
+    let (first, packets) = (before(last), before(end).wrapping_sub(before(last)));
+    if packets == 0 {
+        return Vec::new();
+    }
     let (sender, source) = (ssrc(Direction::Read, session).0, ssrc(Direction::Write, session).0);
     let mut packet = vec![0x8f, 205, 0, 0];
     packet.extend_from_slice(&sender.to_be_bytes());
@@ -69,9 +72,7 @@ pub(crate) fn word(session: u32, at: u64, talks: Option<Numbered>, missing: &[u1
         if round.is_multiple_of(10) {
             compound.extend(report(session, at));
         }
-        if sent.packets > 0 && round >= 2 {
-            compound.extend(arrivals(session, round, sent));
-        }
+        compound.extend(arrivals(session, round, sent));
     }
     if !missing.is_empty() {
         compound.extend(nack(ssrc(Direction::Read, session).0, ssrc(Direction::Write, session).0, missing));
@@ -87,7 +88,7 @@ mod tests {
     #[test]
     fn what_a_peer_says_is_whole() {
         let mut found = Feedback::default();
-        let sent = Numbered { packets: 50, answers: false };
+        let sent = Numbered { rate: 500, answers: false };
         assert!(found.add(&word(3, 2_000_000_000, Some(sent), &[7, 9])));
         assert_eq!((found.sender_reports, found.arrival_reports, found.arrived), (1, 1, 50));
         assert_eq!(found.nacks, [(ssrc(Direction::Write, 3).0, 7), (ssrc(Direction::Write, 3).0, 9)]);
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn feedback_goes_on_where_the_last_one_ended() {
-        let told = |round, answers| arrivals(0, round, Numbered { packets: 70, answers })[12..16].to_vec();
+        let told = |round, answers| arrivals(0, round, Numbered { rate: 700, answers })[12..16].to_vec();
         assert_eq!([told(2, false), told(3, false)], [[0, 0, 0, 70], [0, 70, 0, 70]]);
         assert_eq!([told(2, true), told(3, true)], [[0, 0, 0, 71], [0, 71, 0, 70]], "one was asked for");
     }

@@ -4,8 +4,8 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use sandbar_host::{
     Chain, Clocks, Datagram, End, Engine, EngineConfig, Event, Grants, Instant, Isolation, Kind, Lane, Level,
-    MemberReport, MemberSpec, Output, Packet, Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId, SessionSpec, Shard,
-    ShardConfig, StreamInfo, TICK,
+    MemberReport, MemberSpec, Output, Packet, Plugin, RtcpFeedback, RtpHeaderExtension, RtpPacket, SessionId,
+    SessionSpec, Shard, ShardConfig, StreamInfo, TICK,
 };
 use std::collections::HashMap;
 
