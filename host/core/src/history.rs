@@ -151,6 +151,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attributes::Value;
 
     fn packet(sequence_number: u16) -> RtpPacket {
         let mut bytes = vec![0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 42];
@@ -198,6 +199,35 @@ mod tests {
                 assert!(to_keep.clone().all(|number| history.lookup(*number).is_some()), "{kept} {step} {at}");
             }
             assert!(pieces(&history) <= (kept as usize).div_ceil(PIECE).next_power_of_two());
+        }
+    }
+
+    #[test]
+    fn each_is_kept_as_it_was_whatever_had_its_place() {
+        let mut history = History::new(64);
+        let made = |n: u16| {
+            let mut packet = packet(n);
+            packet.time = Instant::from_nanos(u64::from(n) / 3);
+            packet.repaired = n.is_multiple_of(5);
+            if n.is_multiple_of(3) {
+                assert!(packet.stamp(1, &n.to_be_bytes(), 1200));
+            }
+            if n.is_multiple_of(7) {
+                packet.attributes_mut().set("n", Some(Value::Integer(n.into()))).unwrap();
+            }
+            (packet, Instant::from_nanos(n.into()))
+        };
+        for n in 0..500u16 {
+            let (packet, entered) = made(n);
+            history.push(&packet, entered);
+            for known in n.saturating_sub(63)..=n {
+                let ((expected, entered), found) = (made(known), history.lookup(known).unwrap());
+                let all = |packet: &RtpPacket| {
+                    let parts = (packet.header().to_vec(), packet.payload());
+                    (parts, packet.time, packet.repaired, packet.attributes().clone())
+                };
+                assert_eq!((all(found.0), found.1), (all(&expected), entered), "{known} after {n}");
+            }
         }
     }
 
