@@ -38,7 +38,7 @@ use crate::wheel::Wheel;
 pub struct ShardConfig {
     /// What the wall clock showed at some instant.
     pub wall_clock: WallClock,
-    /// Frames after which a batch for observers is handed over. Default 256.
+    /// Frames after which a batch for observers is handed over. Default 64.
     pub batch_frames: usize,
     /// Age after which a batch for observers is handed over. Default 1 ms.
     pub batch_age: Duration,
@@ -49,7 +49,7 @@ pub struct ShardConfig {
 
 impl Default for ShardConfig {
     fn default() -> Self {
-        Self { wall_clock: WallClock::default(), batch_frames: 256, batch_age: Duration::from_millis(1), seed: 0 }
+        Self { wall_clock: WallClock::default(), batch_frames: 64, batch_age: Duration::from_millis(1), seed: 0 }
     }
 }
 
