@@ -66,8 +66,13 @@ fn piece_mut(pieces: &mut [Option<Box<Piece>>], sequence_number: u16) -> Option<
 impl History {
     /// Keeps the last `packets` packets.
     pub(crate) fn new(packets: u32) -> Self {
-        let kept = packets.clamp(1, 1 << 15) as usize;
-        Self { recent: array::from_fn(|_| Entry::empty()), fresh: 0, pieces: Vec::new(), kept, newest: None }
+        let recent = array::from_fn(|_| Entry::empty());
+        Self { kept: Self::kept(packets), newest: None, fresh: 0, pieces: Vec::new(), recent }
+    }
+
+    /// How many packets are kept where so many are wanted.
+    fn kept(packets: u32) -> usize {
+        packets.clamp(1, 1 << 15) as usize
     }
 
     /// Slots of a ring for so many packets: a power of two of them.
@@ -80,13 +85,13 @@ impl History {
         if packets == 0 {
             return 0;
         }
-        let most = Self::slots(Self::new(packets).kept) + RECENT;
+        let most = Self::slots(Self::kept(packets)) + RECENT;
         (most * (size_of::<Entry>() + usize::from(mtu))) as u64
     }
 
     /// Whether a ring for `packets` packets has this one's size.
     pub(crate) fn serves(&self, packets: u32) -> bool {
-        Self::new(packets).kept == self.kept
+        Self::kept(packets) == self.kept
     }
 
     /// Enters a packet, in place of the one that had its slot.
