@@ -36,8 +36,8 @@ fn default_chain() -> Registry {
         .with(Slot::SenderReport, SenderReportBuilder::new().build())
 }
 
-/// All that the library has, at the same rates as on the other side, and with as much repair by default. Its congestion control is the other
-/// side's `rtpfb` and `gcc`; it has nothing like `stats`.
+/// All that the library has, at the same rates as on the other side, and with as much repair by default. Its congestion control
+/// is the other side's `rtpfb` and `gcc`; it has nothing like `stats`.
 fn whole_set() -> Registry {
     let gcc = Gcc::new(BITRATE as f64, GCC_MIN_BITRATE, GCC_MAX_BITRATE);
     default_chain()
