@@ -54,6 +54,8 @@ pub(crate) enum Access {
     Pass,
     /// See a copy, later.
     Observe(View),
+    /// See a copy of each header, once it matters.
+    Follow,
     /// Nothing, but the host puts this header extension on them, with values that the plugin supplies ahead.
     Stamp(u8),
     /// Change, drop, reorder, delay and add.
@@ -83,6 +85,7 @@ impl From<types::Binding> for Binding {
         let access = match said.access {
             types::Access::Pass => Access::Pass,
             types::Access::Observe(shown) => Access::Observe(view(shown)),
+            types::Access::Follow => Access::Follow,
             types::Access::Stamp(id) => Access::Stamp(id),
             types::Access::Transform(shown) => Access::Transform(view(shown)),
         };

@@ -16,11 +16,11 @@ use crate::event::Event;
 use crate::guest::Sight;
 use crate::hops::{Action, Crowd, Hop};
 use crate::instance::Instance;
-use crate::log::{LogId, Logs};
+use crate::log::{LONGEST, Log};
 use crate::packet::{self, Fixed, Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
 use crate::session::{Direction, InstanceId, Session, SessionId, Stream, StreamId};
-use crate::shard::{Datagram, End, Shard, Waiter};
+use crate::shard::{Datagram, End, Shard, ShardConfig};
 use crate::time::Instant;
 
 /// Time between two events that tell of what a peer sends and nobody can read.
@@ -154,8 +154,8 @@ enum Passed {
     Stopped(State),
     /// Past one whose batch is full now.
     Full(InstanceId),
-    /// Past those whose log is full now.
-    FullLog(LogId),
+    /// Past those that follow, or up to them where their log is full: these are to be shown soon what is in it.
+    Told(u64),
     /// Nowhere: who of those ahead can be shown one frame is still to be found.
     Scattered,
     /// Up to one of whose values for this header extension few are left.
@@ -165,37 +165,30 @@ enum Passed {
 /// Whom packets are shown to.
 struct Audience<'a> {
     instances: &'a mut SlotMap<InstanceId, Box<Instance>>,
-    logs: &'a mut Logs,
-    waiting: &'a mut VecDeque<(Instant, Waiter)>,
+    /// The session's.
+    log: &'a mut Log,
+    waiting: &'a mut VecDeque<(Instant, InstanceId)>,
     prompt: &'a mut Vec<InstanceId>,
-    /// Frames at which a batch is full.
-    limit: usize,
+    config: &'a ShardConfig,
 }
 
 impl Audience<'_> {
-    /// Takes a packet past all of a crowd; `None` if it has none any more.
+    /// Takes a packet past all of a crowd.
     #[inline(always)]
-    fn show_crowd(&mut self, now: Instant, crowd: &mut Crowd, sight: &Sight<'_>) -> Option<Passed> {
-        let log = self.logs.get_mut(crowd.log)?;
-        if log.since().is_none() {
-            self.waiting.push_back((now, Waiter::Log(crowd.log)));
-        }
-        let mut news = log.push(now, &sight.words, crowd.handle, sight.header, crowd.readers);
-        while news != 0 {
-            let reader = news.trailing_zeros();
-            let instance = log.readers().get(reader as usize).and_then(|id| self.instances.get_mut(*id));
-            instance.into_iter().for_each(|instance| instance.unread.push((crowd.log, reader as u8)));
-            news &= news - 1;
-        }
+    fn show_crowd(&mut self, crowd: &mut Crowd, sight: &Sight<'_>) -> Passed {
+        self.log.push(&sight.words, crowd.handle, sight.header, crowd.members);
         crowd.packets += 1;
-        Some(if log.count() as usize >= self.limit { Passed::FullLog(crowd.log) } else { Passed::All })
+        let calm = crowd.is_in_order(sight.header, sight.repaired());
+        let hurried = if calm { self.log.hurried(crowd.members, self.config.follow_frames) } else { u64::MAX };
+        if hurried == 0 { Passed::All } else { Passed::Told(hurried) }
     }
 
     /// Takes a packet past a member that need not be called with it now.
     #[inline(always)]
     fn pass(&mut self, now: Instant, direction: Direction, member: u16, hop: &mut Hop, packet: &mut Packet) -> Passed {
         match hop.action {
-            Action::Observe(view) => self.show(now, hop, view, &Sight::new(direction, packet)),
+            Action::Observe(view) => self.show(now, member, hop, view, &Sight::new(direction, packet)),
+            Action::Follow => self.show(now, member, hop, View::Headers, &Sight::new(direction, packet)),
             Action::Stamp(extension) => self.stamp(now, hop, member, extension, packet),
             Action::Pass => {
                 if hop.history
@@ -226,7 +219,7 @@ impl Audience<'_> {
 
     /// Shows a packet to a member that watches.
     #[inline(always)]
-    fn show(&mut self, now: Instant, hop: &mut Hop, view: View, sight: &Sight<'_>) -> Passed {
+    fn show(&mut self, now: Instant, member: u16, hop: &mut Hop, view: View, sight: &Sight<'_>) -> Passed {
         let Some(instance) = self.instances.get_mut(hop.instance) else { return Passed::All };
         if hop.history
             && let Packet::Rtp(packet) = sight.packet
@@ -234,17 +227,21 @@ impl Audience<'_> {
             instance.guest_mut().keep(now, hop.handle, packet);
         }
         hop.packets += 1;
-        self.logs.catch_up(instance);
         let batch = &mut instance.waiting;
         if batch.is_empty() {
-            self.waiting.push_back((now, Waiter::Batch(hop.instance)));
+            self.waiting.push_back((now, hop.instance));
         }
+        self.log.catch_up(now, member.into(), batch);
         batch.push(now, sight, hop.handle, view, None);
         if matches!(sight.packet, Packet::Rtcp(_)) && !self.prompt.contains(&hop.instance) {
             self.prompt.push(hop.instance);
         }
         // A batch that packets wait for is left to the step that they are in.
-        if batch.count as usize >= self.limit && !batch.urgent() { Passed::Full(hop.instance) } else { Passed::All }
+        if batch.count as usize >= self.config.batch_frames && !batch.urgent() {
+            Passed::Full(hop.instance)
+        } else {
+            Passed::All
+        }
     }
 }
 
@@ -269,6 +266,7 @@ impl Shard {
         };
         let fixed = Fixed(&bytes);
         let source = session.source(direction, fixed.ssrc());
+        session.log.warm();
         let stream = source.map(|source| source.stream);
         let retransmission = source.is_some_and(|source| source.retransmissions == Some(fixed.payload_type()));
         // Made where it stays, for moving it is a good part of what reading costs: unlike a push, this makes room first.
@@ -327,6 +325,7 @@ impl Shard {
             Packet::Rtp(packet) => {
                 packet.time = now;
                 *stream = session.source(direction, packet.ssrc()).map(|source| source.stream);
+                session.log.warm();
             }
             Packet::Rtcp(packet) => packet.time = now,
             Packet::Malformed(kind, bytes) => {
@@ -386,7 +385,7 @@ impl Shard {
                             break;
                         }
                         Passed::Full(instance) => self.flush(now, instance),
-                        Passed::FullLog(log) => self.hand_out(now, log),
+                        Passed::Told(members) => self.hasten(now, *session, members),
                         Passed::Scattered => stream.iter().for_each(|stream| self.find_crowd(*stream)),
                         Passed::Short { extension, instance, handle, member } => {
                             // Else its member has failed, and what becomes of the packet is another question.
@@ -424,30 +423,30 @@ impl Shard {
         if direction == Direction::Write && *next == 0 {
             return Passed::All;
         }
-        let Self { sessions, streams, instances, logs, waiting, prompt, .. } = self;
-        let mut audience = Audience { instances, logs, waiting, prompt, limit: self.config.batch_frames };
+        let Self { sessions, streams, instances, waiting, prompt, config, .. } = self;
+        let Some(session) = sessions.get_mut(session) else { return Passed::All };
+        let (log, own) = session.log_and_hops(direction, packet);
+        let mut audience = Audience { instances, log, waiting, prompt, config };
         let hops = match stream {
             Some(stream) => match streams.get_mut(stream) {
                 Some(stream) if stream.hops.stale => return Passed::Scattered,
                 Some(stream) => &mut stream.hops,
                 None => return Passed::All,
             },
-            None => match sessions.get_mut(session) {
-                Some(session) => session.hops(direction, packet),
-                None => return Passed::All,
-            },
+            None => own,
         };
         while let Some(member) = hops.ahead(direction, *next) {
             let crowd = &mut hops.crowd;
             if crowd.members != 0 && crowd.first == member {
                 let sight = Sight::new(direction, packet);
-                if sight.plain
-                    && let Some(passed) = audience.show_crowd(now, crowd, &sight)
-                {
+                if sight.plain && sight.header.len() <= LONGEST {
+                    if !audience.log.fits(sight.header.len()) {
+                        return Passed::Told(u64::MAX);
+                    }
                     *next = behind(direction, crowd.last);
-                    match passed {
+                    match audience.show_crowd(crowd, &sight) {
                         Passed::All => continue,
-                        full => return full,
+                        told => return told,
                     }
                 }
             }
@@ -492,9 +491,8 @@ impl Shard {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let Some((seat, stamps)) = instance.guest_mut().stamps(handle) else { return };
         let Some(wanted) = stamps.ask() else { return };
-        self.logs.catch_up(instance);
         if instance.waiting.is_empty() {
-            self.waiting.push_back((now, Waiter::Batch(id)));
+            self.waiting.push_back((now, id));
         }
         instance.waiting.push_refill(now, seat, wanted);
     }
@@ -512,7 +510,7 @@ impl Shard {
         }
         let mut called: SmallVec<[InstanceId; 4]> = SmallVec::new();
         let mut closed = false;
-        let Self { sessions, streams, instances, logs, .. } = self;
+        let Self { sessions, streams, instances, .. } = self;
         for (at, slot) in slots.iter_mut().enumerate() {
             if !slot.stopped_at(direction, member) {
                 continue;
@@ -529,15 +527,16 @@ impl Shard {
                     };
                     hop.packets += 1;
                     slot.state = State::Waiting;
-                    if hop.history
-                        && let Packet::Rtp(packet) = &slot.packet
-                    {
-                        instance.guest_mut().keep(now, hop.handle, packet);
+                    let Hop { handle, history, instance: id, .. } = *hop;
+                    if history && let Packet::Rtp(packet) = &slot.packet {
+                        instance.guest_mut().keep(now, handle, packet);
                     }
-                    logs.catch_up(instance);
-                    instance.waiting.push(now, &Sight::new(direction, &slot.packet), hop.handle, view, Some(at as u32));
-                    if !called.contains(&hop.instance) {
-                        called.push(hop.instance);
+                    if let Some(Session { log, .. }) = sessions.get_mut(slot.session) {
+                        log.catch_up(now, member.into(), &mut instance.waiting);
+                    }
+                    instance.waiting.push(now, &Sight::new(direction, &slot.packet), handle, view, Some(at as u32));
+                    if !called.contains(&id) {
+                        called.push(id);
                     }
                 }
                 Action::Closed => {
@@ -547,7 +546,7 @@ impl Shard {
                     closed = true;
                 }
                 // It was seated just now, and need not be called with this packet after all.
-                Action::Pass | Action::Observe(_) | Action::Stamp(_) => slot.state = State::Going,
+                Action::Pass | Action::Observe(_) | Action::Follow | Action::Stamp(_) => slot.state = State::Going,
                 // It has lost its instance since the packet stopped before it: the next round seats it first.
                 Action::Revive if slot.state == State::Stopped => slot.state = State::Unseated,
                 Action::Revive => slot.pass(direction, member),

@@ -29,6 +29,8 @@ impl Shard {
         self.close_member(now, id, index);
         // What it emitted at its end takes its way from its place, which has to exist until then.
         self.drain_emitted(now);
+        // The log knows members by their places.
+        self.unload(now, id, u64::MAX);
         for stream in self.streams_of(id) {
             if let Some(stream) = self.streams.get_mut(stream) {
                 stream.hops.remove(index);
@@ -84,7 +86,7 @@ impl Shard {
     pub(crate) fn save(&mut self, now: Instant, id: SessionId, index: usize) -> Option<Vec<u8>> {
         let member = self.member_at(id, index).ok()?;
         let (instance, seat, owner) = (member.instance, member.seat, Owner { session: id, member: member.number });
-        self.flush(now, instance);
+        self.flush_member(now, id, index);
         match self.instances.get_mut(instance)?.save(now, seat) {
             Ok(state) => {
                 self.absorb(instance);

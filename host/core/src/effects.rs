@@ -6,7 +6,6 @@ use crate::event::Event;
 use crate::fault::{Fault, FaultKind};
 use crate::guest::{Batch, Effects, Note, Out, Shown};
 use crate::hops::Action;
-use crate::log::LogId;
 use crate::packet::{Kind, Packet, RtpPacket};
 use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
 use crate::shard::Shard;
@@ -77,21 +76,8 @@ impl Shard {
     /// Hands an instance what waits for it. A batch that packets wait for is left to the step that they are in.
     pub(crate) fn flush(&mut self, now: Instant, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        self.logs.catch_up(instance);
         if !instance.waiting.is_empty() && !instance.waiting.urgent() {
             self.call_batch(now, id, None);
-        }
-    }
-
-    /// Hands all readers of a log what they have not read yet.
-    pub(crate) fn hand_out(&mut self, now: Instant, id: LogId) {
-        let Some(readers) = self.logs.get(id).map(|log| log.readers().clone()) else { return };
-        for reader in &readers {
-            self.instances.get_mut(*reader).into_iter().for_each(|instance| self.logs.catch_up(instance));
-        }
-        self.logs.clear(id);
-        for reader in readers {
-            self.flush(now, reader);
         }
     }
 

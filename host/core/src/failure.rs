@@ -8,11 +8,12 @@ use crate::effects::Step;
 use crate::event::{Event, FaultAction};
 use crate::fault::{Fault, FaultKind};
 use crate::frame;
-use crate::guest::{Guest, Patience};
+use crate::guest::{Guest, Patience, Seat};
 use crate::hold::Held;
 use crate::hops::Action;
 use crate::imports::split_mix;
 use crate::instance::Instance;
+use crate::log::log_of;
 use crate::seating::{Before, Failed, Prepared};
 use crate::session::{Direction, InstanceId, MemberState, Owner, SessionId};
 use crate::shard::{Alarm, Shard};
@@ -41,11 +42,18 @@ impl Shard {
         dead.give_up_waiting();
         let held: Vec<(Owner, Held)> =
             dead.guest_mut().seats.iter_mut().map(|(_, seat)| (seat.owner, std::mem::take(&mut seat.held))).collect();
-        let guest = dead.guest();
         let suspects = match owner {
             Some(_) => Vec::new(),
-            None => suspects(guest),
+            None => suspects(dead.guest()),
         };
+        // What has come since for those who follow is theirs too, and nobody else's: a successor has other numbers.
+        let Guest { seats, batch, .. } = dead.guest_mut();
+        for (_, Seat { owner, .. }) in seats.iter() {
+            if let Some((log, member)) = log_of(&mut self.sessions, *owner) {
+                log.catch_up(now, member, batch);
+            }
+        }
+        let guest = dead.guest();
         let seated: Vec<Owner> = guest.seats.iter().map(|(_, seat)| seat.owner).collect();
         let guilty = owner.or(match (suspects.as_slice(), seated.as_slice()) {
             ([(_, one)], _) | ([], [one]) => Some(*one),

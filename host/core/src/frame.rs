@@ -35,6 +35,9 @@ impl FrameKind {
 /// A frame's head as it is written.
 pub(crate) type Words = [u64; HEAD / 8];
 
+/// The number of a packet that nothing can be asked about, as it has gone on and has no attributes.
+pub(crate) const UNNAMED: u32 = u32::MAX;
+
 /// Flag: the packet has attributes.
 pub(crate) const HAS_ATTRIBUTES: u8 = 1;
 /// Flag: the packet was lost and came back.
@@ -79,7 +82,7 @@ pub(crate) struct Frames {
 }
 
 /// Bytes of a header that is copied with stores of fixed size, at most. Nearly all are this short.
-const SHORT: usize = 64;
+pub(crate) const SHORT: usize = 64;
 
 impl Frames {
     pub(crate) fn as_bytes(&self) -> &[u8] {
@@ -106,24 +109,14 @@ impl Frames {
         }
     }
 
-    /// Appends whole frames, with `shift` added to the number of each packet.
-    pub(crate) fn append(&mut self, frames: &[u8], shift: u32) {
+    /// Appends whole frames.
+    pub(crate) fn append(&mut self, frames: &[u8]) {
         if self.bytes.len() < self.len + frames.len() {
             self.make_room(frames.len());
         }
         let Some(place) = self.bytes.get_mut(self.len..self.len + frames.len()) else { return };
         place.copy_from_slice(frames);
         self.len += frames.len();
-        let mut rest = place;
-        while shift != 0
-            && let Some((head, after)) = rest.split_first_chunk_mut::<HEAD>()
-        {
-            let included = usize::from(u16::from_le_bytes([head[2], head[3]]));
-            if let Some(packet) = head.last_chunk_mut() {
-                *packet = u32::from_le_bytes(*packet).wrapping_add(shift).to_le_bytes();
-            }
-            rest = after.get_mut(included..).unwrap_or_default();
-        }
     }
 
     #[cold]
@@ -138,17 +131,23 @@ impl Frames {
         if header.len() > SHORT || self.bytes.len() < self.len + HEAD + SHORT {
             self.make_room(HEAD + SHORT.max(header.len()));
         }
-        let Some((place, rest)) = self.bytes.get_mut(self.len..).and_then(|rest| rest.split_first_chunk_mut::<HEAD>())
-        else {
-            return;
-        };
-        let words = [head[0] | u64::from(handle) << 32, head[1], head[2] | u64::from(packet) << 32];
-        for (place, word) in place.as_chunks_mut().0.iter_mut().zip(words) {
-            *place = word.to_le_bytes();
+        if let Some(place) = self.bytes.get_mut(self.len..) {
+            self.len += write_header(place, head, handle, packet, header).unwrap_or_default();
         }
-        copy_short(rest, header);
-        self.len += HEAD + header.len();
     }
+}
+
+/// Writes a frame that includes a header only, as [`Frames::push_header`] does. The answer is its length, if there was room.
+#[inline(always)]
+pub(crate) fn write_header(place: &mut [u8], head: &Words, handle: u32, packet: u32, header: &[u8]) -> Option<usize> {
+    let (place, rest) = place.split_first_chunk_mut::<HEAD>()?;
+    let rest = rest.get_mut(..header.len())?;
+    let words = [head[0] | u64::from(handle) << 32, head[1], head[2] | u64::from(packet) << 32];
+    for (place, word) in place.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_le_bytes();
+    }
+    copy_short(rest, header);
+    Some(HEAD + header.len())
 }
 
 /// Copies a few bytes, as headers are; `to` is at least as long. Loads and stores of fixed size, two of them overlapping where

@@ -155,6 +155,10 @@ pub(crate) struct Sight<'a> {
 }
 
 impl<'a> Sight<'a> {
+    pub(crate) fn repaired(&self) -> bool {
+        self.head.flags & frame::REPAIRED != 0
+    }
+
     #[inline(always)]
     pub(crate) fn new(direction: Direction, packet: &'a Packet) -> Self {
         let (kind, time, header, payload, repaired) = match (packet, direction) {
@@ -284,13 +288,12 @@ impl Batch {
         self.frames.push(Head { flags, handle, size, packet: number, ..sight.head }, included);
     }
 
-    /// Appends `count` frames that were entered at `since` or later, of packets that wait for nobody. They are numbered from
-    /// `first` on.
-    pub(crate) fn append(&mut self, since: Instant, frames: &[u8], first: u32, count: u32) {
+    /// Appends `count` frames of packets that nothing can be asked about.
+    pub(crate) fn append(&mut self, now: Instant, frames: &[u8], count: u32) {
         if self.count == 0 {
-            self.since = since;
+            self.since = now;
         }
-        self.frames.append(frames, self.count.wrapping_sub(first));
+        self.frames.append(frames);
         self.count += count;
     }
 
@@ -357,7 +360,7 @@ pub(crate) struct Effects {
     /// What packets that were handed on become.
     pub(crate) handed: Vec<u8>,
     pub(crate) holds: Vec<Hold>,
-    /// Timers that have been set.
+    /// Timers that have been set or cleared.
     pub(crate) wakes: Vec<Scope>,
     /// Under the seat's number, 0 for the instance as a whole.
     pub(crate) notes: Vec<(u32, Note)>,

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::binding::{Access, View};
 use crate::burst::behind;
-use crate::log::LogId;
+use crate::packet::Fixed;
 use crate::session::{Counts, Direction, InstanceId};
 
 /// What happens to a packet at a member.
@@ -14,6 +14,8 @@ pub(crate) enum Action {
     #[default]
     Pass,
     Observe(View),
+    /// As one that observes headers, where it is not shown them later with others of its session.
+    Follow,
     /// The host puts this header extension on it.
     Stamp(u8),
     Transform(View),
@@ -28,6 +30,7 @@ impl From<Access> for Action {
         match access {
             Access::Pass => Self::Pass,
             Access::Observe(view) => Self::Observe(view),
+            Access::Follow => Self::Follow,
             Access::Stamp(id) => Self::Stamp(id),
             Access::Transform(view) => Self::Transform(view),
         }
@@ -55,7 +58,7 @@ impl Hop {
     /// Takes on another action and keeps the counts.
     pub(crate) fn become_(&mut self, action: Action, history: bool, instance: InstanceId, handle: u32) {
         let guarded = match action {
-            Action::Pass | Action::Observe(_) => false,
+            Action::Pass | Action::Observe(_) | Action::Follow => false,
             Action::Stamp(_) | Action::Transform(_) => true,
             Action::Closed | Action::Revive => self.guarded,
         };
@@ -71,7 +74,7 @@ impl Hop {
 /// Most members of a chain: one bit each.
 pub(crate) const MAX_MEMBERS: usize = 64;
 
-/// Members next to each other, but for those who pass, that are shown the same frame of a stream's packets.
+/// Members next to each other, but for those who pass, that follow a stream and are shown the same frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Crowd {
     /// A bit for each of these members.
@@ -81,11 +84,29 @@ pub(crate) struct Crowd {
     pub(crate) last: u16,
     /// The stream as all of their instances know it.
     pub(crate) handle: u32,
-    pub(crate) log: LogId,
-    /// Which of the log's readers they are.
-    pub(crate) readers: u64,
+    /// The stream's own.
+    pub(crate) ssrc: u32,
+    /// The number that follows the stream's last packet.
+    pub(crate) next: Option<u16>,
     /// Packets that they were shown together, each of them.
     pub(crate) packets: u64,
+}
+
+impl Crowd {
+    /// Whether a packet tells of no loss: it follows its stream's last one, or is a companion's.
+    #[inline]
+    pub(crate) fn is_in_order(&mut self, header: &[u8], repaired: bool) -> bool {
+        let fixed = Fixed(header);
+        if fixed.ssrc() != self.ssrc {
+            return true;
+        }
+        let number = fixed.sequence_number();
+        let follows = self.next == Some(number);
+        if !repaired {
+            self.next = Some(number.wrapping_add(1));
+        }
+        follows && !repaired
+    }
 }
 
 /// The hops of one stream, in the chain's order, and which of them do anything.
@@ -236,6 +257,22 @@ mod tests {
         assert_eq!(walk(Direction::Write, 64), [63, 5, 0]);
         assert_eq!(walk(Direction::Write, 5), [0]);
         assert_eq!(walk(Direction::Write, 0), [0; 0]);
+    }
+
+    #[test]
+    fn a_packet_is_in_order_that_follows_the_last_one_of_its_stream_or_is_a_companions() {
+        let mut crowd = Crowd { ssrc: 7, ..Crowd::default() };
+        let mut in_order = |ssrc: u8, number: u16, repaired| {
+            let [high, low] = number.to_be_bytes();
+            crowd.is_in_order(&[0x80, 96, high, low, 0, 0, 0, 0, 0, 0, 0, ssrc], repaired)
+        };
+        assert!(!in_order(7, 65_534, false), "the first");
+        assert!(in_order(7, 65_535, false) && in_order(7, 0, false));
+        assert!(in_order(8, 5000, false) && in_order(7, 1, false), "between them one of a companion");
+        assert!(!in_order(7, 3, false) && in_order(7, 4, false), "a gap");
+        assert!(!in_order(7, 2, true) && in_order(7, 5, false), "what was lost has come back");
+        assert!(!in_order(7, 6, true), "also where it would follow");
+        assert!(!in_order(7, 5, false) && in_order(7, 6, false), "double");
     }
 
     #[test]

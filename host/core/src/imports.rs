@@ -10,6 +10,7 @@ use crate::bindings::{
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
+use crate::frame;
 use crate::guest::{Bound, Guest, Metric, Note, Out, Shown};
 use crate::hold::{Hold, Place};
 use crate::packet::{self, Fixed, Packet, RtcpPacket, RtpPacket};
@@ -138,7 +139,11 @@ impl Guest {
                     return Ok(());
                 }
             }
-            (Some(_), None) => seat.holdings.give(Quota::Timers, 1),
+            (Some(_), None) => {
+                seat.holdings.give(Quota::Timers, 1);
+                // At most as many as have been set.
+                call.effects.wakes.push(scope);
+            }
             _ => {}
         }
         timer.wake = at;
@@ -411,7 +416,7 @@ impl attributes::Host for Guest {
         value: Option<types::Value>,
     ) -> wasmtime::Result<Result<(), attributes::Error>> {
         use attributes::Error;
-        if !self.call.processing || packet >= self.batch.count {
+        if !self.call.processing || packet >= self.batch.count && packet != frame::UNNAMED {
             return Ok(Err(Error::Unknown));
         }
         if self.batch.token(packet).is_none() {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use wasmtime::component::ResourceAny;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
@@ -15,7 +14,6 @@ use crate::fault::{Fault, FaultKind};
 use crate::frame::{self, FrameKind, Head};
 use crate::guest::{Batch, Bound, Effects, Guest, Patience, Seat};
 use crate::imports::split_mix;
-use crate::log::LogId;
 use crate::plugin::Code;
 use crate::quarantine::Standing;
 use crate::session::TenantId;
@@ -37,10 +35,6 @@ const HOSTCALL_BYTES: usize = 8 << 20;
 pub(crate) struct Instance {
     /// Frames for the next batch: here and not with the guest, as every packet asks for them.
     pub(crate) waiting: Batch,
-    /// Logs with frames that go before those: which of a log's readers it is.
-    pub(crate) unread: SmallVec<[(LogId, u8); 1]>,
-    /// All that it reads.
-    pub(crate) logs: SmallVec<[LogId; 1]>,
     store: Store<Guest>,
     exports: Interceptor,
     batched: Option<BatchLane>,
@@ -112,8 +106,6 @@ impl Instance {
         let (exports, batched) = instantiate(&mut store).map_err(|error| fault(store.data(), &error))?;
         Ok(Self {
             waiting: Batch::default(),
-            unread: SmallVec::new(),
-            logs: SmallVec::new(),
             store,
             exports,
             batched,

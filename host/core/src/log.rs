@@ -1,282 +1,277 @@
-//! Headers that several instances are shown alike: written once, and copied into the batch of each when it is handed over.
+//! Headers of a session's packets that can wait: written down once for all members that follow, and copied into the batch of
+//! each when it is called for this session.
 //!
-//! The members of a chain that only watch headers see the same frame under the same number, so a packet that goes past three
-//! of them is one frame and not three. Who is called meanwhile for another reason takes what it has not read before that, so
-//! that each sees its events in order.
+//! A member that follows has no use for a header before its timer is due, RTCP comes or a packet is missing. Until then they
+//! lie here, with the session, and no instance is called for one packet of each of many sessions in turn. The members of a chain
+//! see the same frame under the same number, so a packet that goes past three of them is one frame and not three.
 
-use std::collections::HashMap;
-
-use slotmap::{SlotMap, new_key_type};
+use slotmap::SlotMap;
 use smallvec::SmallVec;
 
-use crate::binding::View;
-use crate::frame::{Frames, Words};
+use crate::frame::{self, HEAD, SHORT, Words};
 use crate::guest::Batch;
 use crate::hops::{Action, Crowd};
-use crate::instance::Instance;
-use crate::session::{Direction, InstanceId, Member, MemberState, Stream, StreamId};
+use crate::session::{Direction, InstanceId, Owner, Place, Session, SessionId, Stream, StreamId};
 use crate::shard::Shard;
 use crate::time::Instant;
 
-new_key_type! {
-    pub(crate) struct LogId;
-}
+/// Bytes of frames: some ten of them. They lie with the session, which every packet asks for, as what is elsewhere in memory takes
+/// longer to reach than to write.
+const ROOM: usize = 448;
+/// Bytes of a header that is kept here, at most. Nearly all are this short.
+pub(crate) const LONGEST: usize = SHORT;
 
-/// Instances that read a log, in their chain's order. A session has one log, so that what it brings is in order.
-pub(crate) type Readers = SmallVec<[InstanceId; 8]>;
-
-/// Frames of packets for some of its readers each.
+/// Frames of a session, each for some of its members, named by their places in the chain. There is one for all its streams, so
+/// that what it brings is in order.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Log {
-    readers: Readers,
-    frames: Frames,
-    count: u32,
-    runs: Vec<Run>,
-    /// How far each reader has read.
-    read: SmallVec<[Read; 8]>,
-    /// A bit for each reader that has something to read.
+    /// A bit for each member that has something to read.
     unread: u64,
-    /// When its first frame was entered.
-    since: Instant,
+    /// And for each whose timer is set, so that it will be called for this session.
+    patient: u64,
+    /// And for each that the latest frames are for.
+    members: u64,
+    /// How many frames there are, and their bytes.
+    end: End,
+    frames: [u8; ROOM],
+    /// Before the latest, frames for other members: whom for, and where they end.
+    runs: SmallVec<[(u64, End); 1]>,
+    /// How far those have come who have read a part.
+    read: SmallVec<[(u16, End); 2]>,
 }
 
-/// Frames in a row for the same readers.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    readers: u64,
-    /// Frames of the log up to its end, and their bytes.
-    frames: u32,
-    bytes: usize,
-}
-
+/// So many frames, and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Read {
-    run: usize,
-    frames: u32,
-    bytes: usize,
+struct End {
+    frames: u16,
+    bytes: u16,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        let (runs, read) = (SmallVec::new(), SmallVec::new());
+        Self { unread: 0, patient: 0, members: 0, end: End::default(), frames: [0; ROOM], runs, read }
+    }
 }
 
 impl Log {
-    fn new(readers: Readers) -> Self {
-        let read = SmallVec::from_elem(Read::default(), readers.len());
-        let (frames, runs) = (Frames::default(), Vec::new());
-        Self { readers, frames, count: 0, runs, read, unread: 0, since: Instant::ZERO }
-    }
-
-    /// When its first frame was entered, if there is one.
+    /// Looks at where the next frame will be.
     #[inline]
-    pub(crate) fn since(&self) -> Option<Instant> {
-        (self.count > 0).then_some(self.since)
+    pub(crate) fn warm(&self) {
+        std::hint::black_box(self.frames.get(usize::from(self.end.bytes) + HEAD));
     }
 
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
-    pub(crate) fn readers(&self) -> &Readers {
-        &self.readers
-    }
-
-    /// Appends a packet's header for some readers. The answer has a bit for each of them that had nothing to read before.
+    /// Whether there is room for a header of so many bytes.
     #[inline]
-    pub(crate) fn push(&mut self, now: Instant, head: &Words, stream: u32, header: &[u8], readers: u64) -> u64 {
-        if self.count == 0 {
-            self.since = now;
-        }
-        self.frames.push_header(head, stream, self.count, header);
-        self.count += 1;
-        let (frames, bytes) = (self.count, self.frames.as_bytes().len());
-        match self.runs.last_mut() {
-            Some(run) if run.readers == readers => *run = Run { readers, frames, bytes },
-            _ => self.runs.push(Run { readers, frames, bytes }),
-        }
-        let new = readers & !self.unread;
-        self.unread |= readers;
-        new
+    pub(crate) fn fits(&self, header: usize) -> bool {
+        usize::from(self.end.bytes) + HEAD + header <= ROOM
     }
 
-    /// Copies what a reader has not read yet into its batch.
-    fn read(&mut self, reader: u8, batch: &mut Batch) {
-        let bit = 1 << reader;
+    /// Which of these members, who have something to read, are not to wait longer. Those whose timers are set can, up to so many
+    /// frames.
+    #[inline]
+    pub(crate) fn hurried(&self, members: u64, most: usize) -> u64 {
+        if usize::from(self.end.frames) >= most { u64::MAX } else { members & !self.patient }
+    }
+
+    /// Notes whether a member's timer is set.
+    pub(crate) fn set_patient(&mut self, member: usize, patient: bool) {
+        self.patient = self.patient & !(1 << member) | u64::from(patient) << member;
+    }
+
+    /// Makes room for a member at `index`, as in the chain. Nobody has anything to read then.
+    pub(crate) fn insert_member(&mut self, index: usize) {
+        let before = (1 << index) - 1;
+        self.patient = self.patient & before | (self.patient & !before) << 1;
+    }
+
+    pub(crate) fn remove_member(&mut self, index: usize) {
+        let before = (1 << index) - 1;
+        self.patient = self.patient & before | self.patient >> 1 & !before;
+    }
+
+    /// Appends a packet's header, which fits, for some members.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, head: &Words, stream: u32, header: &[u8], members: u64) {
+        if members != self.members {
+            self.turn(members);
+        }
+        let End { frames, bytes } = self.end;
+        if let Some(place) = self.frames.get_mut(bytes.into()..)
+            && let Some(len) = frame::write_header(place, head, stream, frame::UNNAMED, header)
+        {
+            self.end = End { frames: frames + 1, bytes: bytes + len as u16 };
+            self.unread |= members;
+        }
+    }
+
+    /// Ends the frames for those members that the latest are for.
+    #[cold]
+    fn turn(&mut self, members: u64) {
+        if self.end.frames > 0 {
+            self.runs.push((self.members, self.end));
+        }
+        self.members = members;
+    }
+
+    /// Copies what a member has not read yet into its instance's batch.
+    #[inline]
+    pub(crate) fn catch_up(&mut self, now: Instant, member: usize, batch: &mut Batch) {
+        if self.unread & 1 << member != 0 {
+            self.read(now, member, batch);
+        }
+    }
+
+    fn read(&mut self, now: Instant, member: usize, batch: &mut Batch) {
+        let bit = 1 << member;
         self.unread &= !bit;
-        let Some(read) = self.read.get_mut(usize::from(reader)) else { return };
-        let frames = self.frames.as_bytes();
-        for run in self.runs.get(read.run..).unwrap_or_default() {
-            if run.readers & bit != 0
-                && let Some(bytes) = frames.get(read.bytes..run.bytes)
+        let known = self.read.iter().position(|(known, _)| usize::from(*known) == member);
+        let mut read = known.map_or_else(End::default, |at| self.read[at].1);
+        for (members, end) in self.runs.iter().copied().chain([(self.members, self.end)]) {
+            if end.frames <= read.frames {
+                continue;
+            }
+            if members & bit != 0
+                && let Some(bytes) = self.frames.get(read.bytes.into()..end.bytes.into())
             {
-                batch.append(self.since, bytes, read.frames, run.frames - read.frames);
+                batch.append(now, bytes, (end.frames - read.frames).into());
             }
-            (read.frames, read.bytes) = (run.frames, run.bytes);
+            read = end;
         }
-        // The last one may go on.
-        read.run = self.runs.len().saturating_sub(1);
+        match known {
+            _ if self.unread == 0 => self.clear(),
+            Some(at) => self.read[at].1 = read,
+            None => self.read.push((member as u16, read)),
+        }
     }
 
-    /// Empties it and keeps its memory.
     fn clear(&mut self) {
-        self.frames.clear();
-        self.count = 0;
+        self.end = End::default();
         self.runs.clear();
-        self.read.fill(Read::default());
-        self.unread = 0;
-    }
-}
-
-/// The logs of a shard, one for each list of instances that sessions have.
-#[derive(Debug, Default)]
-pub(crate) struct Logs {
-    logs: SlotMap<LogId, Log>,
-    by_readers: HashMap<Readers, LogId>,
-}
-
-impl Logs {
-    /// The log that these instances read.
-    pub(crate) fn of(&mut self, readers: Readers, instances: &mut SlotMap<InstanceId, Box<Instance>>) -> LogId {
-        if let Some(known) = self.by_readers.get(&readers) {
-            return *known;
-        }
-        let id = self.logs.insert(Log::new(readers.clone()));
-        for reader in &readers {
-            instances.get_mut(*reader).into_iter().for_each(|instance| instance.logs.push(id));
-        }
-        self.by_readers.insert(readers, id);
-        id
-    }
-
-    #[inline]
-    pub(crate) fn get_mut(&mut self, id: LogId) -> Option<&mut Log> {
-        self.logs.get_mut(id)
-    }
-
-    pub(crate) fn get(&self, id: LogId) -> Option<&Log> {
-        self.logs.get(id)
-    }
-
-    /// Copies into an instance's batch what it has not read of any log.
-    #[inline]
-    pub(crate) fn catch_up(&mut self, instance: &mut Instance) {
-        if !instance.unread.is_empty() {
-            self.read_all(instance);
-        }
-    }
-
-    fn read_all(&mut self, instance: &mut Instance) {
-        for (log, reader) in std::mem::take(&mut instance.unread) {
-            if let Some(log) = self.logs.get_mut(log) {
-                log.read(reader, &mut instance.waiting);
-            }
-        }
-    }
-
-    /// Empties a log after all of its readers have caught up, and forgets it if one of them has ended.
-    pub(crate) fn clear(&mut self, id: LogId) {
-        let Some(log) = self.logs.get_mut(id) else { return };
-        log.clear();
-        if self.by_readers.get(&log.readers) != Some(&id) {
-            self.logs.remove(id);
-        }
-    }
-
-    /// Forgets logs of which a reader ends, once the others that read them have done so.
-    pub(crate) fn end(&mut self, logs: &[LogId]) {
-        for id in logs {
-            let Some(log) = self.logs.get(*id) else { continue };
-            self.by_readers.remove(&log.readers);
-            if log.count == 0 {
-                self.logs.remove(*id);
-            }
-        }
+        self.read.clear();
     }
 }
 
 impl Shard {
+    /// Hands a member what it is still to be shown, before it is called for another reason.
+    pub(crate) fn flush_member(&mut self, now: Instant, id: SessionId, index: usize) {
+        let Some(Session { log, places, .. }) = self.sessions.get_mut(id) else { return };
+        let Some(Place { instance, .. }) = places.get(index).copied() else { return };
+        if let Some(running) = self.instances.get_mut(instance) {
+            log.catch_up(now, index, &mut running.waiting);
+        }
+        self.flush(now, instance);
+    }
+
+    /// Has these members wait no longer for what is in their session's log than for what they observe.
+    pub(crate) fn hasten(&mut self, now: Instant, id: SessionId, hurried: u64) {
+        for instance in self.unload(now, id, hurried) {
+            self.flush(now, instance);
+        }
+    }
+
+    /// Moves what these members have not read of a session's log into the batches of their instances. The answer is whose batch is
+    /// full.
+    pub(crate) fn unload(&mut self, now: Instant, id: SessionId, hurried: u64) -> SmallVec<[InstanceId; 4]> {
+        let mut full = SmallVec::new();
+        let Self { sessions, instances, waiting, config, .. } = self;
+        let Some(Session { log, places, .. }) = sessions.get_mut(id) else { return full };
+        let mut hurried = hurried & log.unread;
+        while hurried != 0 {
+            let index = hurried.trailing_zeros() as usize;
+            hurried &= hurried - 1;
+            let Some((id, instance)) =
+                places.get(index).and_then(|Place { instance, .. }| Some((*instance, instances.get_mut(*instance)?)))
+            else {
+                log.read(now, index, &mut Batch::default());
+                continue;
+            };
+            let batch = &mut instance.waiting;
+            if batch.is_empty() {
+                waiting.push_back((now, id));
+            }
+            log.read(now, index, batch);
+            // A batch that packets wait for is left to the step that they are in.
+            if batch.count as usize >= config.batch_frames && !batch.urgent() {
+                full.push(id);
+            }
+        }
+        full
+    }
+
     /// Finds the members of a stream's chain that can be shown one frame.
     #[cold]
     pub(crate) fn find_crowd(&mut self, id: StreamId) {
-        let Self { sessions, streams, instances, logs, .. } = self;
-        let Some(stream) = streams.get_mut(id) else { return };
-        let members = sessions.get(stream.session).map(|session| session.members.as_slice()).unwrap_or_default();
-        // What its session has brought so far goes before what will be in another log.
-        for member in members {
-            instances.get_mut(member.instance).into_iter().for_each(|instance| logs.catch_up(instance));
+        if let Some(stream) = self.streams.get_mut(id) {
+            let crowd = crowd(stream);
+            stream.hops.set_crowd(crowd);
         }
-        let readers = readers_of(members);
-        let crowd = crowd(stream, &readers).map(|crowd| Crowd { log: logs.of(readers, instances), ..crowd });
-        stream.hops.set_crowd(crowd.unwrap_or_default());
     }
 }
 
-/// Who reads the log of a session with these members: those of its instances that others share, so that the log is shared as
-/// well, or where those are not several, its own.
-fn readers_of(members: &[Member]) -> Readers {
-    let of = |kind: bool| {
-        let mut readers = Readers::new();
-        for member in members {
-            if member.state == (MemberState::Running { shared: kind }) && !readers.contains(&member.instance) {
-                readers.push(member.instance);
-            }
-        }
-        readers
-    };
-    let shared = of(true);
-    if shared.len() > 1 { shared } else { of(false) }
+/// The log of a member's session, and the member's place.
+#[inline]
+pub(crate) fn log_of(sessions: &mut SlotMap<SessionId, Session>, owner: Owner) -> Option<(&mut Log, usize)> {
+    let session = sessions.get_mut(owner.session)?;
+    let member = session.member(owner.member)?;
+    Some((&mut session.log, member))
 }
 
-/// The most members next to each other that watch headers of a stream and know it under one number.
-fn crowd(stream: &Stream, readers: &Readers) -> Option<Crowd> {
+/// The most members next to each other that follow a stream and know it under one number.
+fn crowd(stream: &Stream) -> Crowd {
     let (mut most, mut crowd) = (Crowd::default(), Crowd::default());
     for (member, hop) in stream.hops.busy(Direction::of_stream(stream.local)) {
-        let watches = hop.action == Action::Observe(View::Headers) && !hop.history;
-        let Some(reader) = readers.iter().position(|reader| watches && *reader == hop.instance) else {
+        if hop.action != Action::Follow || hop.history {
             crowd = Crowd::default();
             continue;
-        };
+        }
         if crowd.members == 0 || crowd.handle != hop.handle {
-            crowd = Crowd { first: member, handle: hop.handle, ..Crowd::default() };
+            crowd = Crowd { first: member, handle: hop.handle, ssrc: stream.info.ssrc, ..Crowd::default() };
         }
         crowd.members |= 1 << member;
-        crowd.readers |= 1 << reader;
         crowd.last = member;
         if crowd.members.count_ones() > most.members.count_ones() {
             most = crowd;
         }
     }
-    (most.members.count_ones() > 1).then_some(most)
+    most
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{self, FrameKind, Head};
+    use crate::frame::{FrameKind, Head};
 
     const HEAD: Head =
         Head { kind: FrameKind::ReadRtp, flags: 0, handle: 0, time: 7, size: 100, padding: 0, packet: 0 };
+    const NOW: Instant = Instant::from_nanos(5);
 
-    /// Frames of streams that are numbered on.
+    /// A log, and frames of streams that are numbered on.
+    #[derive(Default)]
     struct Writer {
         log: Log,
         streams: u32,
     }
 
     impl Writer {
-        fn push(&mut self, readers: u64) -> u64 {
+        fn push(&mut self, members: u64) {
             self.streams += 1;
             let header = [self.streams as u8; 20];
-            self.log.push(Instant::from_nanos(5), &HEAD.to_words(header.len()), self.streams, &header, readers)
+            self.log.push(&HEAD.to_words(header.len()), self.streams, &header, members);
+        }
+
+        fn read(&mut self, member: usize, batch: &mut Batch) {
+            self.log.catch_up(NOW, member, batch);
         }
     }
 
-    fn writer(readers: usize) -> Writer {
-        Writer { log: Log::new(SmallVec::from_elem(InstanceId::default(), readers)), streams: 0 }
-    }
-
-    /// Which streams' frames a batch has, in order; they are numbered by their places, and whole.
+    /// Which streams' frames a batch has, in order, and whole.
     fn streams(batch: &Batch) -> Vec<u32> {
         let frames: Vec<_> = frame::iter(batch.frames.as_bytes()).collect();
         assert_eq!(frames.len(), batch.count as usize);
-        for (at, (head, bytes)) in frames.iter().enumerate() {
-            assert_eq!(*head, Head { handle: head.handle, packet: at as u32, ..HEAD });
+        for (head, bytes) in &frames {
+            assert_eq!(*head, Head { handle: head.handle, packet: frame::UNNAMED, ..HEAD });
             assert_eq!(*bytes, [head.handle as u8; 20]);
         }
         frames.iter().map(|(head, _)| head.handle).collect()
@@ -284,54 +279,52 @@ mod tests {
 
     #[test]
     fn each_reads_what_is_for_it_once_and_in_order() {
-        let mut writer = writer(3);
-        let news: Vec<_> = [0b011, 0b011, 0b100, 0b111, 0b001].map(|readers| writer.push(readers)).into();
-        assert_eq!(news, [0b011, 0, 0b100, 0, 0]);
+        let mut writer = Writer::default();
+        [0b011, 0b011, 0b100, 0b111, 0b001].into_iter().for_each(|members| writer.push(members));
         let mut batches: [Batch; 3] = Default::default();
-        for (reader, expected) in [(0, vec![1, 2, 4, 5]), (1, vec![1, 2, 4]), (2, vec![3, 4])] {
-            writer.log.read(reader, &mut batches[usize::from(reader)]);
-            assert_eq!(streams(&batches[usize::from(reader)]), expected, "{reader}");
-            assert_eq!(batches[usize::from(reader)].since(), Some(Instant::from_nanos(5)));
+        for (member, expected) in [(0, vec![1, 2, 4, 5]), (1, vec![1, 2, 4]), (2, vec![3, 4])] {
+            assert_eq!(writer.log.end.frames, 5);
+            writer.read(member, &mut batches[member]);
+            assert_eq!(streams(&batches[member]), expected, "{member}");
+            assert_eq!(batches[member].since(), Some(NOW));
         }
-    }
-
-    #[test]
-    fn a_log_is_forgotten_with_one_of_its_readers_but_not_unread() {
-        let mut instances = SlotMap::with_key();
-        let readers = |ids: [u64; 2]| ids.iter().map(|id| slotmap::KeyData::from_ffi(*id).into()).collect::<Readers>();
-        let mut logs = Logs::default();
-        let [one, other] = [[1, 2], [1, 3]].map(|ids| logs.of(readers(ids), &mut instances));
-        assert_eq!(logs.of(readers([1, 2]), &mut instances), one);
-        if let Some(log) = logs.get_mut(one) {
-            log.push(Instant::ZERO, &HEAD.to_words(12), 1, &[0; 12], 0b10);
-        }
-        logs.end(&[one, other]);
-        assert!(logs.get(one).is_some() && logs.get(other).is_none());
-        assert_ne!(logs.of(readers([1, 2]), &mut instances), one, "who comes now has another");
-        logs.clear(one);
-        assert_eq!((logs.logs.len(), logs.by_readers.len()), (1, 1));
+        assert_eq!(writer.log.end.frames, 0, "all have read it");
     }
 
     #[test]
     fn who_has_read_early_goes_on_where_it_was() {
-        let mut writer = writer(2);
+        let mut writer = Writer::default();
         let mut batch = Batch::default();
         writer.push(0b11);
-        writer.log.read(0, &mut batch);
-        assert_eq!(writer.push(0b11), 0b01, "the one has something to read again, the other still has");
+        writer.read(0, &mut batch);
         writer.push(0b11);
         writer.push(0b10);
-        writer.log.read(0, &mut batch);
-        assert_eq!(streams(&batch), [1, 2, 3]);
+        writer.push(0b11);
+        writer.read(0, &mut batch);
+        assert_eq!(streams(&batch), [1, 2, 4]);
         let mut other = Batch::default();
-        writer.log.read(1, &mut other);
+        writer.read(1, &mut other);
         assert_eq!(streams(&other), [1, 2, 3, 4]);
-        writer.log.read(1, &mut other);
+        writer.read(1, &mut other);
         assert_eq!(streams(&other), [1, 2, 3, 4], "nothing is read twice");
-        writer.log.clear();
-        assert_eq!(writer.push(0b01), 0b01);
+        writer.push(0b01);
         batch.clear();
-        writer.log.read(0, &mut batch);
+        writer.read(0, &mut batch);
         assert_eq!(streams(&batch), [5]);
+    }
+
+    #[test]
+    fn who_has_a_timer_can_wait_wherever_it_is_in_the_chain() {
+        let mut log = Log::default();
+        [0, 2, 63].into_iter().for_each(|member| log.set_patient(member, true));
+        log.set_patient(0, false);
+        assert_eq!(log.hurried(0b1111, 1), 0b1011);
+        log.remove_member(63);
+        log.insert_member(2);
+        assert_eq!(log.hurried(0b1111, 1), 0b0111);
+        log.insert_member(4);
+        log.remove_member(0);
+        assert_eq!(log.hurried(0b1111, 1), 0b1011);
+        assert_eq!(log.hurried(0b1111, 0), u64::MAX, "no more than so many wait");
     }
 }

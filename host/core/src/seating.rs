@@ -82,6 +82,8 @@ impl Shard {
         let prepared = self
             .prepare(now, id, number, &spec, Before::default(), false)
             .map_err(|failed| failed.into_error(spec.plugin.name()))?;
+        // The log knows members by their places.
+        self.unload(now, id, u64::MAX);
         let streams = self.streams_of(id);
         if let Some(session) = self.sessions.get_mut(id) {
             session.insert_member(index, Member::new(number, spec));
@@ -327,10 +329,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(member) = session.members.get_mut(index) else { return };
         member.state = MemberState::Running { shared };
-        member.instance = instance;
-        member.seat = seat;
-        member.seated_at = now;
-        member.saved = None;
+        session.seat_member(index, instance, seat, now);
         for (hops, access) in session.rtcp.iter_mut().zip([rtcp.0, rtcp.1]) {
             hops.change(index, |hop| hop.become_(access.into(), false, instance, seat));
         }
@@ -451,7 +450,7 @@ impl Shard {
             MemberState::Bypassed | MemberState::Closed | MemberState::Restarting => return Ok(()),
         };
         let spec = member.spec.clone();
-        self.flush(now, instance);
+        self.flush_member(now, id, index);
         match self.offer(now, (instance, shared), seat, (stream, info), &spec) {
             Ok((handle, binding)) => {
                 self.install_stream(id, index, instance, stream, handle, binding);
@@ -482,7 +481,7 @@ impl Shard {
             let Ok(member) = self.member_at(id, index) else { continue };
             if member.running() && hop.handle != 0 && hop.instance == member.instance {
                 let (seat, owner) = (member.seat, Owner { session: id, member: member.number });
-                self.flush(now, hop.instance);
+                self.flush_member(now, id, index);
                 match self.instances.get_mut(hop.instance).map(|instance| instance.unbind_stream(now, hop.handle)) {
                     Some(Ok(())) => {
                         self.absorb(hop.instance);
@@ -525,7 +524,7 @@ impl Shard {
             return;
         }
         let (instance, seat, owner) = (member.instance, member.seat, Owner { session: id, member: member.number });
-        self.flush(now, instance);
+        self.flush_member(now, id, index);
         match self.instances.get_mut(instance).map(|instance| instance.close(now, seat)) {
             Some(Ok(())) => {
                 self.absorb(instance);
@@ -549,9 +548,7 @@ impl Shard {
 
     /// Takes an instance out of the shard, with all that it was still to be handed.
     pub(crate) fn end_instance(&mut self, id: InstanceId) -> Option<Box<Instance>> {
-        let mut instance = self.instances.remove(id)?;
-        self.logs.catch_up(&mut instance);
-        self.logs.end(&instance.logs);
+        let instance = self.instances.remove(id)?;
         // When it was full, another one took its place among those that are shared.
         if let Some(key) = instance.key
             && self.shared.get(&key) == Some(&id)

@@ -11,6 +11,7 @@ use crate::chain::{Chain, MemberSpec};
 use crate::fault::FaultCounts;
 use crate::hops::{Hop, Hops};
 use crate::instance::SessionInfo;
+use crate::log::Log;
 use crate::packet::{Kind, Packet};
 use crate::rtcp::{RtcpMode, Speaker};
 use crate::stream::StreamInfo;
@@ -244,6 +245,8 @@ pub(crate) struct Session {
     /// RTCP that waits for the end of the tick.
     pub(crate) rtcp_out: SmallVec<[Bytes; 1]>,
     pub(crate) counts: SessionCounts,
+    /// Headers that members which follow are still to be shown.
+    pub(crate) log: Log,
     /// State of the host's own random numbers for this session.
     pub(crate) random: u64,
     /// When it was last told that its peer sends what cannot be read.
@@ -256,6 +259,8 @@ pub(crate) struct Session {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     number: u32,
+    /// The member's, here as packets ask for it.
+    pub(crate) instance: InstanceId,
     /// Packets of its own, whoever had the place.
     pub(crate) emitted: u64,
 }
@@ -293,6 +298,13 @@ impl Session {
         &mut hops[direction as usize]
     }
 
+    /// The same, and the log.
+    #[inline]
+    pub(crate) fn log_and_hops(&mut self, direction: Direction, packet: &Packet) -> (&mut Log, &mut Hops) {
+        let hops = if let Packet::Rtcp(_) = packet { &mut self.rtcp } else { &mut *self.unbound };
+        (&mut self.log, &mut hops[direction as usize])
+    }
+
     /// The same of all packets that are no stream's.
     pub(crate) fn own_hops(&self) -> impl Iterator<Item = &Hops> {
         self.rtcp.iter().chain(self.unbound.iter())
@@ -315,6 +327,14 @@ impl Session {
         handles.max().unwrap_or_default()
     }
 
+    /// Gives a member its place in an instance.
+    pub(crate) fn seat_member(&mut self, index: usize, instance: InstanceId, seat: u32, now: Instant) {
+        let (Some(member), Some(place)) = (self.members.get_mut(index), self.places.get_mut(index)) else { return };
+        (member.instance, member.seat, member.seated_at, member.saved) = (instance, seat, now, None);
+        place.instance = instance;
+        self.log.set_patient(index, false);
+    }
+
     /// The number of the next member to come.
     pub(crate) fn next_number(&mut self) -> u32 {
         self.next_member += 1;
@@ -322,13 +342,15 @@ impl Session {
     }
 
     pub(crate) fn insert_member(&mut self, index: usize, member: Member) {
-        self.places.insert(index, Place { number: member.number, emitted: 0 });
+        self.places.insert(index, Place { number: member.number, instance: member.instance, emitted: 0 });
         self.members.insert(index, member);
+        self.log.insert_member(index);
     }
 
     pub(crate) fn remove_member(&mut self, index: usize) {
         self.places.remove(index);
         self.members.remove(index);
+        self.log.remove_member(index);
     }
 
     /// Puts a member in another's place. What has come this far was counted for this place in the chain, whoever had it.

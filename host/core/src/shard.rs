@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::hops::Hops;
 use crate::imports::split_mix;
 use crate::instance::{Instance, SessionInfo};
-use crate::log::{Log, LogId, Logs};
+use crate::log::Log;
 use crate::packet::{Kind, Packet};
 use crate::plugin::{Digest, Grants, Lane};
 use crate::rtcp::{self, Speaker};
@@ -42,6 +42,9 @@ pub struct ShardConfig {
     pub batch_frames: usize,
     /// Age after which a batch for observers is handed over. Default 1 ms.
     pub batch_age: Duration,
+    /// Headers of a session that wait for those who follow its streams, at most; 0: none waits. There is room for some ten, and by
+    /// default that is the limit.
+    pub follow_frames: usize,
     /// What the shard's own random numbers come from, which no plugin may foresee: which of its calls are timed. Draw it at
     /// random outside of tests. Default 0.
     pub seed: u64,
@@ -49,7 +52,13 @@ pub struct ShardConfig {
 
 impl Default for ShardConfig {
     fn default() -> Self {
-        Self { wall_clock: WallClock::default(), batch_frames: 64, batch_age: Duration::from_millis(1), seed: 0 }
+        Self {
+            wall_clock: WallClock::default(),
+            batch_frames: 64,
+            batch_age: Duration::from_millis(1),
+            follow_frames: usize::MAX,
+            seed: 0,
+        }
     }
 }
 
@@ -189,13 +198,6 @@ impl Hash for SharedKey {
     }
 }
 
-/// Whose frames wait to be handed over.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Waiter {
-    Batch(InstanceId),
-    Log(LogId),
-}
-
 /// What comes at its time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Alarm {
@@ -224,9 +226,8 @@ pub struct Shard {
     pub(crate) instances: SlotMap<InstanceId, Box<Instance>>,
     pub(crate) shared: HashMap<SharedKey, InstanceId>,
     pub(crate) wheel: Wheel<Alarm>,
-    /// Batches and logs that wait, by when they began; an entry counts only while its frames are that old.
-    pub(crate) waiting: VecDeque<(Instant, Waiter)>,
-    pub(crate) logs: Logs,
+    /// Instances whose batches wait, by when they began; an entry counts only while the batch's frames are that old.
+    pub(crate) waiting: VecDeque<(Instant, InstanceId)>,
     /// Instances whose batches have RTCP, which does not wait.
     pub(crate) prompt: Vec<InstanceId>,
     /// Packets that plugins emitted, on their way in each direction.
@@ -272,7 +273,6 @@ impl Shard {
             shared: HashMap::new(),
             wheel: Wheel::new(),
             waiting: VecDeque::new(),
-            logs: Logs::default(),
             prompt: Vec::new(),
             emitted: [Vec::new(), Vec::new()],
             incidents: HashMap::new(),
@@ -329,6 +329,7 @@ impl Shard {
             remote: Sources::new(),
             rtcp_out: SmallVec::new(),
             counts: SessionCounts::default(),
+            log: Log::default(),
             told_malformed: None,
             random: split_mix(&mut seed),
             values: Values::default(),
@@ -465,7 +466,7 @@ impl Shard {
             return Err(ControlError::NotRunning { plugin, state: member.state });
         }
         let (instance, seat, number) = (member.instance, member.seat, member.number);
-        self.flush(now, instance);
+        self.flush_member(now, id, index);
         let Some(running) = self.instances.get_mut(instance) else {
             return Err(ControlError::NotRunning { plugin, state: MemberState::Displaced });
         };
@@ -494,15 +495,12 @@ impl Shard {
     /// Ends a call into the shard: batches that are due are handed over, what plugins emitted goes its way, and the
     /// tick's RTCP is merged.
     pub(crate) fn settle(&mut self, now: Instant) {
-        while let Some((since, waiter)) = self.oldest() {
+        while let Some((since, instance)) = self.oldest() {
             if now - since < self.config.batch_age {
                 break;
             }
             self.waiting.pop_front();
-            match waiter {
-                Waiter::Batch(instance) => self.flush(now, instance),
-                Waiter::Log(log) => self.hand_out(now, log),
-            }
+            self.flush(now, instance);
         }
         if !self.prompt.is_empty() {
             for instance in std::mem::take(&mut self.prompt) {
@@ -519,14 +517,10 @@ impl Shard {
 
     /// Whose frames have waited longest, and since when. Leaves the list without entries before it, whose frames have been
     /// handed over since.
-    fn oldest(&mut self) -> Option<(Instant, Waiter)> {
-        while let Some((since, waiter)) = self.waiting.front().copied() {
-            let begun = match waiter {
-                Waiter::Batch(instance) => self.instances.get(instance).and_then(|instance| instance.waiting.since()),
-                Waiter::Log(log) => self.logs.get(log).and_then(Log::since),
-            };
-            if begun == Some(since) {
-                return Some((since, waiter));
+    fn oldest(&mut self) -> Option<(Instant, InstanceId)> {
+        while let Some((since, id)) = self.waiting.front().copied() {
+            if self.instances.get(id).and_then(|instance| instance.waiting.since()) == Some(since) {
+                return Some((since, id));
             }
             self.waiting.pop_front();
         }

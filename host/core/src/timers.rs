@@ -3,8 +3,9 @@
 use slotmap::SlotMap;
 
 use crate::frame::FrameKind;
-use crate::guest::Guest;
+use crate::guest::{Guest, Seat};
 use crate::instance::Instance;
+use crate::log::log_of;
 use crate::session::InstanceId;
 use crate::shard::{Alarm, Shard};
 use crate::tenant::Quota;
@@ -89,9 +90,15 @@ impl Guest {
 }
 
 impl Shard {
-    /// Enters a timer that is set into the wheel, unless that has an entry as early.
+    /// Enters a timer that is set into the wheel, unless that has an entry as early; and has its session's log know whether it is.
     pub(crate) fn arm(&mut self, id: InstanceId, scope: Scope) {
         let Some(instance) = self.instances.get_mut(id) else { return };
+        if let Scope::Session(seat) = scope
+            && let Some(Seat { owner, timer, .. }) = instance.guest().seats.get(seat)
+            && let Some((log, member)) = log_of(&mut self.sessions, *owner)
+        {
+            log.set_patient(member, timer.wake.is_some());
+        }
         let earliest = self.wheel.earliest();
         let Some(at) = instance.guest_mut().timer(scope).and_then(|timer| timer.arm(earliest)) else { return };
         self.wheel.insert(at, Alarm::Timer(id, scope));
@@ -134,7 +141,14 @@ impl Shard {
                 Scope::Session(seat) => (FrameKind::SessionTimer, seat),
                 Scope::Stream(stream) => (FrameKind::StreamTimer, stream),
             };
-            self.logs.catch_up(instance);
+            // What its session has brought until now goes before.
+            let guest = instance.guest();
+            if let Some(Seat { owner, timer, .. }) = guest.seats.get(guest.seat_of(scope))
+                && let Some((log, member)) = log_of(&mut self.sessions, *owner)
+            {
+                log.set_patient(member, timer.wake.is_some());
+                log.catch_up(now, member, &mut instance.waiting);
+            }
             instance.waiting.push_timer(now, kind, handle);
             if instance.waiting.count as usize >= self.config.batch_frames {
                 self.flush(now, id);

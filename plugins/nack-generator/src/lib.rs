@@ -12,6 +12,7 @@ mod rtt;
 mod state;
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, StreamMap, export,
@@ -22,7 +23,10 @@ use crate::options::{OPTIONS, Options};
 use crate::rtt::RoundTrip;
 use crate::state::{State, StreamState};
 
-/// The session's streams and their one timer, which is set only while something is missing.
+/// When the timer is set to while nothing is missing: headers of packets in order wait for it, and it has nothing to do.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The session's streams and their one timer.
 #[derive(Debug)]
 pub struct NackGenerator {
     options: Options,
@@ -78,11 +82,9 @@ impl Interceptor for NackGenerator {
         let policy = self.options.policy();
         let resumed = self.resumed.iter().position(|resumed| resumed.ssrc == info.ssrc);
         let log = resumed.map_or_else(|| Log::new(policy), |at| self.resumed.swap_remove(at).log(policy));
-        if let Some(due) = log.next_due() {
-            self.wake_by(cx, due);
-        }
+        self.wake_by(cx, log.next_due().unwrap_or(cx.now() + IDLE));
         self.streams.insert(stream, Stream { ssrc: info.ssrc, log, sample: sample(info) });
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {
@@ -132,7 +134,8 @@ impl Interceptor for NackGenerator {
             numbers.clear();
         }
         // Requests that are due within a moment of each other share a packet.
-        self.wake = next.map(|next| next.max(now + self.options.reorder() / 2));
+        let next = next.map(|next| next.max(now + self.options.reorder() / 2));
+        self.wake = next.or_else(|| (!self.streams.is_empty()).then(|| now + IDLE));
         cx.wake_at(self.wake);
         if !packets.is_empty() && cx.emit_rtcp(&packets).is_err() {
             cx.count("refused", 1);

@@ -132,7 +132,7 @@ impl Options {
         if !self.rtp || !self.goes(way) || !(self.ssrcs.is_empty() || ssrcs.any(|ssrc| self.ssrcs.contains(&ssrc))) {
             return Binding::PASS;
         }
-        let binding = if self.payload { Binding::observe_packets() } else { Binding::observe_headers() };
+        let binding = if self.payload { Binding::observe_packets() } else { Binding::FOLLOW };
         if self.ssrcs.is_empty() { binding.with_unbound() } else { binding }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandbar_plugin_packet_dump::PacketDump;
 use sandbar_sdk::testing::{Feed, Harness, Setup, packet};
-use sandbar_sdk::{Access, Binding, Level, Refusal, RtcpAccess, StreamId, StreamInfo, View};
+use sandbar_sdk::{Binding, Level, Refusal, RtcpAccess, StreamId, StreamInfo};
 
 const SSRC: u32 = 0x1111;
 const RTX: u32 = 0x2222;
@@ -93,7 +93,7 @@ fn written(harness: &mut Harness<PacketDump>) -> Vec<Written> {
 }
 
 #[test]
-fn headers_are_observed_and_packets_only_where_that_is_asked_for() {
+fn headers_are_followed_and_packets_only_where_that_is_asked_for() {
     let bindings = |config| {
         let (harness, remote, local) = bound(config);
         (
@@ -103,7 +103,7 @@ fn headers_are_observed_and_packets_only_where_that_is_asked_for() {
             harness.rtcp_writer(),
         )
     };
-    let (headers, packets) = (Binding::observe_headers().with_unbound(), Binding::observe_packets().with_unbound());
+    let (headers, packets) = (Binding::FOLLOW.with_unbound(), Binding::observe_packets().with_unbound());
     let (observe, pass) = (RtcpAccess::Observe, RtcpAccess::Pass);
     assert_eq!(bindings("{}"), (headers, headers, observe, observe));
     assert_eq!(bindings(r#"{"payload": true}"#), (packets, packets, observe, observe));
@@ -112,8 +112,7 @@ fn headers_are_observed_and_packets_only_where_that_is_asked_for() {
     assert_eq!(bindings(r#"{"rtp": false}"#), (Binding::PASS, Binding::PASS, observe, observe));
     assert_eq!(bindings(r#"{"rtcp": false}"#), (headers, headers, pass, pass));
     assert_eq!(bindings(r#"{"ssrcs": [5]}"#), (Binding::PASS, Binding::PASS, observe, observe));
-    let access = Access::Observe(View::Headers);
-    let alone = Binding { access, history: 0, unbound: false };
+    let alone = Binding::FOLLOW;
     assert_eq!(bindings(r#"{"ssrcs": [5, 8738]}"#), (alone, alone, observe, observe), "a companion");
 }
 

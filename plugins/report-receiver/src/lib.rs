@@ -71,7 +71,7 @@ impl Interceptor for ReportReceiver {
             self.begin(cx);
         }
         self.streams.insert(stream, Stream { ssrc: info.ssrc, source });
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {

@@ -52,7 +52,7 @@ fn sender_report(ssrc: u32, ntp: u64) -> Vec<u8> {
 #[test]
 fn every_remote_stream_is_observed_and_rtcp_with_it() {
     let (harness, stream) = bound();
-    assert_eq!(harness.binding(stream), Some(Binding::observe_headers()));
+    assert_eq!(harness.binding(stream), Some(Binding::FOLLOW));
     assert_eq!((harness.rtcp_reader(), harness.rtcp_writer()), (RtcpAccess::Observe, RtcpAccess::Pass));
 }
 

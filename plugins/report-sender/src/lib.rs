@@ -64,7 +64,7 @@ impl Interceptor for ReportSender {
             self.begin(cx);
         }
         self.streams.insert(stream, Stream { ssrc: info.ssrc, clock_rate: info.clock_rate, source });
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn unbind_local_stream(&mut self, _: &mut Context, stream: StreamId) {

@@ -48,7 +48,7 @@ fn reports(harness: &mut Harness<ReportSender>) -> Vec<Vec<SenderReport>> {
 #[test]
 fn every_local_stream_is_observed() {
     let (mut harness, stream) = bound();
-    assert_eq!(harness.binding(stream), Some(Binding::observe_headers()));
+    assert_eq!(harness.binding(stream), Some(Binding::FOLLOW));
     assert_eq!((harness.rtcp_reader(), harness.rtcp_writer()), (RtcpAccess::Pass, RtcpAccess::Pass));
     let unknown = harness.bind_local_stream(&info(5, 0)).unwrap();
     assert_eq!(harness.binding(unknown), Some(Binding::PASS));

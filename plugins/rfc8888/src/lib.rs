@@ -72,7 +72,7 @@ impl Interceptor for Rfc8888 {
             }
             self.sources.push(Source { stream, ssrc, arrivals });
         }
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {

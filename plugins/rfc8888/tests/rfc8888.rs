@@ -82,7 +82,7 @@ fn arrived(report: &Report) -> Vec<(u16, bool)> {
 #[test]
 fn only_streams_with_ccfb_are_observed() {
     let (mut harness, stream) = bound();
-    assert_eq!(harness.binding(stream), Some(Binding::observe_headers()));
+    assert_eq!(harness.binding(stream), Some(Binding::FOLLOW));
     let other = RtcpFeedback { kind: "nack".into(), parameter: "ccfb".into() };
     let without = harness.bind_remote_stream(&StreamInfo { rtcp_feedback: vec![other], ..info(1) }).unwrap();
     assert_eq!(harness.binding(without), Some(Binding::PASS));

@@ -145,7 +145,7 @@ impl Interceptor for Rtpfb {
             return Ok(Binding::PASS);
         }
         self.streams.push(Stream { id: stream, extension, ccfb });
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn unbind_local_stream(&mut self, _: &mut Context, stream: StreamId) {

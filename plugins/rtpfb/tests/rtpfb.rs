@@ -150,11 +150,9 @@ fn arrived(sent: i64, at: i64) -> Entry {
 fn it_observes_headers_of_streams_with_feedback_and_stands_before_the_peers_rtcp() {
     let mut harness = Harness::<Rtpfb>::new("{}").unwrap();
     assert_eq!((harness.rtcp_reader(), harness.rtcp_writer()), (RtcpAccess::Transform, RtcpAccess::Pass));
-    for (info, binding) in [
-        (numbered(), Binding::observe_headers()),
-        (ccfb(), Binding::observe_headers()),
-        (StreamInfo::default(), Binding::PASS),
-    ] {
+    for (info, binding) in
+        [(numbered(), Binding::FOLLOW), (ccfb(), Binding::FOLLOW), (StreamInfo::default(), Binding::PASS)]
+    {
         let stream = harness.bind_local_stream(&info).unwrap();
         assert_eq!(harness.binding(stream), Some(binding));
         harness.unbind_stream(stream);

@@ -17,6 +17,8 @@ mod state;
 mod stream;
 mod volume;
 
+use std::time::Duration;
+
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
     export,
@@ -32,6 +34,8 @@ use crate::stream::Stream;
 
 /// Most bytes of a published document: what the host takes, with room to spare.
 const DOCUMENT: usize = 60 << 10;
+/// When the timer is set to where nothing is published.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// The session's streams in both directions, and its timer, which runs while there are any.
 #[derive(Debug)]
@@ -93,7 +97,7 @@ impl Interceptor for Stats {
         let outbound = state::resume(&mut self.resumed.outbound, info.ssrc).unwrap_or_default();
         self.outbound.push((Stream::new(stream, info), outbound));
         self.begin(cx);
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn bind_remote_stream(
@@ -106,7 +110,7 @@ impl Interceptor for Stats {
         let inbound = inbound.unwrap_or_else(|| Inbound::new(info.clock_rate));
         self.inbound.push((Stream::new(stream, info), inbound));
         self.begin(cx);
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn unbind_local_stream(&mut self, cx: &mut Context, stream: StreamId) {
@@ -203,8 +207,10 @@ impl Interceptor for Stats {
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
         self.due = None;
-        for document in self.report(cx, DOCUMENT) {
-            cx.publish("stats", &document);
+        if self.options.interval().is_some() {
+            for document in self.report(cx, DOCUMENT) {
+                cx.publish("stats", &document);
+            }
         }
         self.begin(cx);
     }
@@ -218,13 +224,11 @@ impl Interceptor for Stats {
 }
 
 impl Stats {
-    /// Plans the next publication, unless it is planned or none is wanted.
+    /// Plans the next publication, unless it is planned. Where none is wanted, headers wait for it all the same.
     fn begin(&mut self, cx: &mut Context) {
         if self.due.is_none() {
-            self.due = self.options.interval().map(|interval| cx.now() + interval);
-            if self.due.is_some() {
-                cx.wake_at(self.due);
-            }
+            self.due = Some(cx.now() + self.options.interval().unwrap_or(IDLE));
+            cx.wake_at(self.due);
         }
     }
 

@@ -117,8 +117,8 @@ fn fir(media: u32) -> Vec<u8> {
 fn everything_is_observed_and_nothing_more() {
     let (mut harness, stream) = listening(&plain());
     let local = harness.bind_local_stream(&plain()).unwrap();
-    assert_eq!(harness.binding(stream), Some(Binding::observe_headers()));
-    assert_eq!(harness.binding(local), Some(Binding::observe_headers()));
+    assert_eq!(harness.binding(stream), Some(Binding::FOLLOW));
+    assert_eq!(harness.binding(local), Some(Binding::FOLLOW));
     assert_eq!((harness.rtcp_reader(), harness.rtcp_writer()), (RtcpAccess::Observe, RtcpAccess::Observe));
 }
 

@@ -74,7 +74,7 @@ impl Interceptor for TwccSender {
             self.begin(cx);
         }
         // Probes come under SSRCs that nobody signalled, and are numbered like everything else.
-        Ok(Binding::observe_headers().with_unbound())
+        Ok(Binding::FOLLOW.with_unbound())
     }
 
     fn unbind_remote_stream(&mut self, _: &mut Context, stream: StreamId) {

@@ -85,7 +85,7 @@ fn micros(at: Instant) -> i64 {
 #[test]
 fn streams_with_the_extension_are_observed_and_with_them_what_no_stream_has() {
     let (mut harness, stream) = bound();
-    assert_eq!(harness.binding(stream), Some(Binding::observe_headers().with_unbound()));
+    assert_eq!(harness.binding(stream), Some(Binding::FOLLOW.with_unbound()));
     let without = harness.bind_remote_stream(&StreamInfo { ssrc: 1, ..StreamInfo::default() }).unwrap();
     assert_eq!(harness.binding(without), Some(Binding::PASS));
 }

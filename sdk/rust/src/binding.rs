@@ -16,6 +16,11 @@ pub enum Access {
     Pass,
     /// Sees a copy, later and in batches; can neither change, delay nor drop.
     Observe(View),
+    /// Sees a copy of each header, once it matters: while the session's timer ([`Context::wake_at`](crate::Context::wake_at)) is set
+    /// and a stream's packets come in order, copies wait for the next call that is for the same session, at the latest that timer's,
+    /// or until there are some ten of the session, or fewer where the application says so. Without a timer they come as to who
+    /// observes; and so does what tells of a loss: a gap, and what is late, double or repaired.
+    Follow,
     /// Never shown a packet: the host puts the header extension with this id, as negotiated for the stream, on each, with
     /// values that the plugin has supplied ahead ([`Context::supply_stamps`](crate::Context::supply_stamps)).
     Stamp(u8),
@@ -39,7 +44,8 @@ pub enum RtcpAccess {
 /// | the plugin wants to | it answers |
 /// | --- | --- |
 /// | leave the stream alone | [`Binding::PASS`] |
-/// | look at sequence numbers, timestamps, header extensions | [`Binding::observe_headers`] |
+/// | count, measure or miss packets, and act when its timer is due or one is missing | [`Binding::FOLLOW`] |
+/// | look at sequence numbers, timestamps, header extensions of each packet soon | [`Binding::observe_headers`] |
 /// | change them, or drop, delay and add packets | [`Binding::transform_headers`] |
 /// | number or mark every packet | [`Binding::stamp`] |
 /// | read media | [`Binding::observe_packets`] |
@@ -60,7 +66,10 @@ impl Binding {
     /// Not on the path of this stream.
     pub const PASS: Binding = Binding { access: Access::Pass, history: 0, unbound: false };
 
-    /// A copy of each header.
+    /// A copy of each header, once it matters.
+    pub const FOLLOW: Binding = Binding { access: Access::Follow, ..Binding::PASS };
+
+    /// A copy of each header, soon.
     pub const fn observe_headers() -> Self {
         Binding { access: Access::Observe(View::Headers), ..Binding::PASS }
     }

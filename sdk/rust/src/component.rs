@@ -253,6 +253,7 @@ fn lower_binding(binding: Binding) -> types::Binding {
     let access = match binding.access {
         Access::Pass => types::Access::Pass,
         Access::Observe(seen) => types::Access::Observe(view(seen)),
+        Access::Follow => types::Access::Follow,
         Access::Stamp(extension) => types::Access::Stamp(extension),
         Access::Transform(seen) => types::Access::Transform(view(seen)),
     };

@@ -155,7 +155,7 @@ impl<T: Interceptor> Instance<T> {
         let binding = answer.unwrap_or(Ok(Binding::PASS))?;
         if let Some(slot) = self.sessions.get(session) {
             let (view, transform) = match binding.access {
-                Access::Pass | Access::Stamp(_) => (View::Headers, false),
+                Access::Pass | Access::Follow | Access::Stamp(_) => (View::Headers, false),
                 Access::Observe(view) => (view, false),
                 Access::Transform(view) => (view, true),
             };

@@ -77,6 +77,8 @@ fn a_plugin_does_the_same_in_both_lanes() {
         json!({ "view": "packets" }),
         json!({ "access": "observe" }),
         json!({ "access": "observe", "view": "packets", "publish_ms": 50 }),
+        json!({ "access": "follow" }),
+        json!({ "access": "follow", "publish_ms": 50 }),
         json!({ "access": "pass" }),
         json!({ "drop_every": 7 }),
         json!({ "drop_every": 1 }),

@@ -1,11 +1,11 @@
-//! Where several plugins watch the same packets the host writes each of them down once: every plugin sees what it would see if it
-//! were alone.
+//! Where several plugins follow the same packets the host writes each of them down once, and shows it later: every plugin sees
+//! what it would see if it were alone and nothing waited.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_host::{Isolation, Limits, MemberSpec, SessionSpec, SinkId, TenantId};
+use sandbar_host::{Isolation, Limits, MemberSpec, SessionSpec, ShardConfig, SinkId, TenantId};
 use sandbar_tests::media::{Source, control};
 use sandbar_tests::peers::{PeerId, World};
 use serde_json::json;
@@ -40,7 +40,11 @@ fn next(random: &mut u64) -> usize {
 
 impl Stage {
     fn new(chains: &[Vec<MemberSpec>], seed: u64) -> Self {
-        let mut world = World::new(seed);
+        Self::with(ShardConfig::default(), chains, seed)
+    }
+
+    fn with(config: ShardConfig, chains: &[Vec<MemberSpec>], seed: u64) -> Self {
+        let mut world = World::with_config(seed, 1, config);
         let mut sources = Vec::new();
         let mut peers = Vec::new();
         for (number, chain) in chains.iter().enumerate() {
@@ -119,9 +123,10 @@ impl Stage {
 const SESSIONS: usize = 3;
 const STEPS: usize = 400;
 
-/// What one dump writes where it is the only one.
+/// What one dump writes where it is the only one and nothing waits for it.
 fn alone(seed: u64, isolation: Isolation, rtcp: bool) -> Written {
-    let mut stage = Stage::new(&vec![vec![dump(0, isolation, rtcp)]; SESSIONS], seed);
+    let hasty = ShardConfig { follow_frames: 0, ..ShardConfig::default() };
+    let mut stage = Stage::with(hasty, &vec![vec![dump(0, isolation, rtcp)]; SESSIONS], seed);
     for _ in 0..STEPS {
         stage.step();
     }
@@ -186,6 +191,7 @@ fn those_who_watch_together_miss_nothing_while_chains_change_around_them() {
         member(guests::PUPPET, json!({ "access": "transform" })).isolated(Isolation::Session),
         // Watches with them.
         member(guests::PUPPET, json!({ "access": "observe" })).isolated(Isolation::Tenant),
+        member(guests::PUPPET, json!({ "access": "follow" })).isolated(Isolation::Tenant),
         member(guests::BATCHED_COUNTER, json!({ "access": "observe" })).isolated(Isolation::Session),
         // Watches, and keeps packets.
         member(guests::PUPPET, json!({ "access": "observe", "history": 8 })).isolated(Isolation::Tenant),

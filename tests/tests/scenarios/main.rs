@@ -24,6 +24,7 @@ mod determinism;
 mod emission;
 mod empty_chain;
 mod faults;
+mod follow;
 mod handover;
 mod history;
 mod hold;

@@ -123,10 +123,17 @@ impl World {
 
     /// A world with so many shards.
     pub fn with_shards(seed: u64, shards: usize) -> World {
+        World::with_config(seed, shards, ShardConfig::default())
+    }
+
+    /// A world with so many shards that work like this, but for their wall clock.
+    pub fn with_config(seed: u64, shards: usize, config: ShardConfig) -> World {
+        // Ten seconds into the year 2020, so that no wall-clock time is 0 by accident.
+        let wall_clock = WallClock::from_unix(Instant::ZERO, Duration::from_secs(1_577_836_810));
         World {
             now: Instant::from_millis(1_000),
             seed,
-            shards: (0..shards).map(|_| shard()).collect(),
+            shards: (0..shards).map(|_| Shard::new(ShardConfig { wall_clock, ..config })).collect(),
             peers: Vec::new(),
             flows: Vec::new(),
             events: Vec::new(),
@@ -361,12 +368,6 @@ impl World {
             }
         }
     }
-}
-
-fn shard() -> Shard {
-    // Ten seconds into the year 2020, so that no wall-clock time is 0 by accident.
-    let wall_clock = WallClock::from_unix(Instant::ZERO, Duration::from_secs(1_577_836_810));
-    Shard::new(ShardConfig { wall_clock, ..ShardConfig::default() })
 }
 
 fn datagram(session: SessionId, bytes: Bytes) -> Datagram {

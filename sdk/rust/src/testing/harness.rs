@@ -217,6 +217,7 @@ impl<T: Plugin> Harness<T> {
                 stream: (!rtcp).then(|| StreamId::new(head.handle())),
                 view: match access {
                     Access::Observe(view) | Access::Transform(view) => view,
+                    Access::Follow => View::Headers,
                     Access::Pass | Access::Stamp(_) => View::Packets,
                 },
                 transform: rtcp || matches!(access, Access::Transform(_)),
@@ -276,6 +277,10 @@ impl<T: Plugin> Harness<T> {
                 Access::Observe(view) => {
                     world.pass(Some(id), feed.clone());
                     (view, false)
+                }
+                Access::Follow => {
+                    world.pass(Some(id), feed.clone());
+                    (View::Headers, false)
                 }
                 Access::Stamp(extension) => {
                     self.refill_stamps();

@@ -63,8 +63,11 @@ impl Counter {
         let access = match self.config.access.as_str() {
             "pass" => Access::Pass,
             "observe" => Access::Observe(view),
+            "follow" => Access::Follow,
             "" | "transform" => Access::Transform(view),
-            other => return Err(Refusal::config(format!("access: {other:?} is none of pass, observe, transform"))),
+            other => {
+                return Err(Refusal::config(format!("access: {other:?} is none of pass, observe, follow, transform")));
+            }
         };
         if self.config.refuse == "bind" {
             return Err(Refusal::unsupported("told to refuse bind"));
@@ -75,7 +78,7 @@ impl Counter {
     fn rtcp_access(&self) -> RtcpAccess {
         match self.config.access.as_str() {
             "pass" => RtcpAccess::Pass,
-            "observe" => RtcpAccess::Observe,
+            "observe" | "follow" => RtcpAccess::Observe,
             _ => RtcpAccess::Transform,
         }
     }

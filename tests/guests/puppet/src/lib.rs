@@ -14,7 +14,7 @@ use serde_json::json;
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// `pass`, `observe`, `stamp` or, by default, `transform`.
+    /// `pass`, `observe`, `follow`, `stamp` or, by default, `transform`.
     access: String,
     /// The header extension that it stamps.
     extension: u8,
@@ -302,6 +302,7 @@ impl Puppet {
         let access = match self.config.access.as_str() {
             "pass" => Access::Pass,
             "observe" => Access::Observe(view),
+            "follow" => Access::Follow,
             "stamp" => Access::Stamp(self.config.extension),
             _ => Access::Transform(view),
         };

@@ -32,7 +32,7 @@ pub struct Counter {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    /// `pass`, `observe` or, by default, `transform`.
+    /// `pass`, `observe`, `follow` or, by default, `transform`.
     access: String,
     /// `packets` or, by default, `headers`.
     view: String,
@@ -87,8 +87,11 @@ impl Counter {
         let access = match self.config.access.as_str() {
             "pass" => Access::Pass,
             "observe" => Access::Observe(view),
+            "follow" => Access::Follow,
             "" | "transform" => Access::Transform(view),
-            other => return Err(Refusal::Config(format!("access: {other:?} is none of pass, observe, transform"))),
+            other => {
+                return Err(Refusal::Config(format!("access: {other:?} is none of pass, observe, follow, transform")));
+            }
         };
         if self.config.refuse == "bind" {
             return Err(Refusal::Unsupported("told to refuse bind".into()));
@@ -99,7 +102,7 @@ impl Counter {
     fn rtcp_access(&self) -> RtcpAccess {
         match self.config.access.as_str() {
             "pass" => RtcpAccess::Pass,
-            "observe" => RtcpAccess::Observe,
+            "observe" | "follow" => RtcpAccess::Observe,
             _ => RtcpAccess::Transform,
         }
     }
