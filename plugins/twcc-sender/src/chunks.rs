@@ -1,9 +1,8 @@
 //! Packet status chunks (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1.1 to 3.1.4).
 
 /// What became of a packet, as two bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
-    #[default]
     NotReceived = 0,
     /// One byte of delta.
     SmallDelta = 1,
@@ -17,6 +16,15 @@ const MAX_RUN: usize = (1 << 13) - 1;
 const ONE_BIT: usize = 14;
 const TWO_BIT: usize = 7;
 
+/// The lowest bit of each status that waits.
+const EACH: u32 = 0x0555_5555;
+
+/// The bits of the statuses below a place; those from `ONE_BIT` on are not kept.
+#[inline]
+fn below(at: usize) -> u32 {
+    (1 << (2 * at.min(ONE_BIT))) - 1
+}
+
 /// Bytes of one chunk.
 pub(crate) const CHUNK: usize = 2;
 
@@ -24,8 +32,8 @@ pub(crate) const CHUNK: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     bytes: Vec<u8>,
-    /// The first of the statuses that wait.
-    waiting: [Status; ONE_BIT],
+    /// The first of the statuses that wait, two bits each, from the lowest on: nearly all that is done to them is done to all.
+    waiting: u32,
     /// How many wait. More than `waiting` holds only if they are all the same.
     count: usize,
     mixed: bool,
@@ -39,25 +47,17 @@ impl Chunks {
         self.bytes.len() + CHUNK * (4 + statuses / MAX_RUN)
     }
 
-    /// How many more with this status can be added to a run that has begun with it, 0 if none has.
+    /// How many more with this status can be added to a run that is all of it.
+    #[inline]
     pub(crate) fn left_in_run(&self, status: Status) -> usize {
-        let begun = !self.mixed && self.count >= ONE_BIT && self.waiting[0] == status;
-        if begun { MAX_RUN.saturating_sub(self.count) } else { 0 }
+        if self.continues(status) { MAX_RUN.saturating_sub(self.count) } else { 0 }
     }
 
     /// Adds `statuses` packets with this status.
     #[inline]
-    pub(crate) fn add(&mut self, status: Status, statuses: usize) {
-        if statuses <= self.left_in_run(status) {
-            self.count += statuses;
-        } else {
-            self.add_any(status, statuses);
-        }
-    }
-
-    fn add_any(&mut self, status: Status, mut statuses: usize) {
+    pub(crate) fn add(&mut self, status: Status, mut statuses: usize) {
         while statuses > 0 {
-            let same = !self.mixed && (self.count == 0 || self.waiting[0] == status);
+            let same = self.continues(status);
             let added = if same && self.count < MAX_RUN {
                 statuses.min(MAX_RUN - self.count)
             } else if self.fits_a_vector(status) && !same {
@@ -66,13 +66,31 @@ impl Chunks {
                 self.write_one();
                 continue;
             };
-            let shown = self.count.min(ONE_BIT)..(self.count + added).min(ONE_BIT);
-            self.waiting[shown].fill(status);
+            self.set(self.count, self.count + added, status);
             self.mixed |= !same;
             self.large |= status == Status::LargeDelta;
             self.count += added;
             statuses -= added;
         }
+    }
+
+    /// Whether all that wait have this status.
+    #[inline]
+    fn continues(&self, status: Status) -> bool {
+        !self.mixed && (self.count == 0 || self.status(0) == status as u16)
+    }
+
+    /// One of those that wait.
+    #[inline]
+    fn status(&self, at: usize) -> u16 {
+        (self.waiting >> (2 * at) & 3) as u16
+    }
+
+    /// Gives those from one place up to another this status.
+    #[inline]
+    fn set(&mut self, from: usize, to: usize, status: Status) {
+        let these = below(to) & !below(from);
+        self.waiting = self.waiting & !these | EACH * status as u32 & these;
     }
 
     fn fits_a_vector(&self, status: Status) -> bool {
@@ -82,18 +100,17 @@ impl Chunks {
     /// Writes as many of the waiting statuses as fill a chunk.
     fn write_one(&mut self) {
         if !self.mixed {
-            self.push((self.waiting[0] as u16) << 13 | self.count as u16);
+            self.push(self.status(0) << 13 | self.count as u16);
             self.count = 0;
         } else if self.count == ONE_BIT {
             self.push_one_bit();
             self.count = 0;
         } else {
             self.push_two_bits();
-            let left = self.count.saturating_sub(TWO_BIT);
-            self.waiting.copy_within(self.count - left..self.count, 0);
-            self.count = left;
+            self.waiting >>= 2 * TWO_BIT;
+            self.count = self.count.saturating_sub(TWO_BIT);
         }
-        self.mixed = self.waiting[..self.count].windows(2).any(|pair| pair[0] != pair[1]);
+        self.mixed = (self.waiting ^ EACH * u32::from(self.status(0))) & below(self.count) != 0;
         // More than seven that are not all the same had none among them.
         self.large = false;
     }
@@ -103,7 +120,7 @@ impl Chunks {
         if self.count > TWO_BIT && self.mixed {
             // No more than fourteen and no large delta among them, or they would have been written. What is left of
             // the vector says "not received" and is beyond the packet status count.
-            self.waiting[self.count..].fill(Status::NotReceived);
+            self.set(self.count, ONE_BIT, Status::NotReceived);
             self.push_one_bit();
         } else if self.count > 0 {
             self.write_one();
@@ -112,13 +129,13 @@ impl Chunks {
     }
 
     fn push_one_bit(&mut self) {
-        let bits = self.waiting.iter().fold(0, |bits, status| bits << 1 | *status as u16);
+        let bits = (0..ONE_BIT).fold(0, |bits, at| bits << 1 | self.status(at));
         self.push(0x8000 | bits);
     }
 
     fn push_two_bits(&mut self) {
-        self.waiting[self.count.min(TWO_BIT)..TWO_BIT].fill(Status::NotReceived);
-        let bits = self.waiting[..TWO_BIT].iter().fold(0, |bits, status| bits << 2 | *status as u16);
+        self.set(self.count.min(TWO_BIT), TWO_BIT, Status::NotReceived);
+        let bits = (0..TWO_BIT).fold(0, |bits, at| bits << 2 | self.status(at));
         self.push(0xc000 | bits);
     }
 

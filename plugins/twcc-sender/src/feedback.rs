@@ -114,6 +114,7 @@ impl Feedback {
         let chunks = self.chunks.finish();
         let size = (HEAD + chunks.len() + self.deltas.len()).next_multiple_of(4);
         let start = out.len();
+        out.reserve(size);
         out.extend_from_slice(&[FIRST_BYTE, RTPFB]);
         out.extend_from_slice(&((size / 4 - 1) as u16).to_be_bytes());
         out.extend_from_slice(&sender.to_be_bytes());
@@ -122,10 +123,20 @@ impl Feedback {
         out.extend_from_slice(&((self.next - self.base) as u16).to_be_bytes());
         // The upper byte of the shifted reference falls out: it has 24 bits.
         out.extend_from_slice(&((self.reference << 8) as u32 | u32::from(count)).to_be_bytes());
-        out.extend_from_slice(&chunks);
-        out.extend_from_slice(&self.deltas);
-        out.resize(start + size, 0);
+        extend(out, &chunks);
+        extend(out, &self.deltas);
+        while out.len() < start + size {
+            out.push(0);
+        }
     }
+}
+
+/// Appends bytes, of which there are mostly a few: eight at a time, as wasmtime leaves the guest to copy a length that is not
+/// known when it is compiled.
+fn extend(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (eights, rest) = bytes.as_chunks::<8>();
+    eights.iter().for_each(|eight| out.extend_from_slice(eight));
+    rest.iter().for_each(|byte| out.push(*byte));
 }
 
 /// The nearest multiple of 250 us.

@@ -56,7 +56,8 @@ struct Row {
 
 impl Plan {
     /// Packets come every 20 µs, a busy core's rate; with 10,000 sessions every 2 µs, for the 50 packets a second that
-    /// 1,000 sessions send each. Of 100 sessions, whose peers speak, each so has 500 packets a second.
+    /// 1,000 sessions send each, and with 20 every millisecond. Of 100 sessions, whose peers speak, each so has 500 packets a
+    /// second.
     fn rows(&self) -> Vec<Row> {
         let all = &[Kind::Sandbar, Kind::Native, Kind::Typed, Kind::Empty];
         let both = &[Kind::Sandbar, Kind::Native];
@@ -73,6 +74,7 @@ impl Plan {
             row("1", 1, 1, 20, all, self.samples),
             row("8", 8, 1, 20, all, self.samples),
             row("32", 32, 1, 20, all, self.samples),
+            row("sessions_20", 1, 20, 1_000, both, self.samples),
             row("sessions_1000", 32, 1_000, 20, both, self.samples),
             row("sessions_10000", 32, 10_000, 2, both, few),
             Row { streams: 64, ..row("streams_64", 32, 1, 20, both, self.samples) },

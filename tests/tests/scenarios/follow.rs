@@ -119,6 +119,15 @@ fn only_so_many_wait_and_a_batch_of_them_takes_one_call() {
 }
 
 #[test]
+fn many_at_once_are_handed_over_at_once() {
+    let mut source = Source::video(7);
+    let (mut world, peer) = listener([follower(Some(100_000))], &source);
+    world.receive(peer, source.packets(1000));
+    let waiting = 1000 - shown(&mut world, peer, 0);
+    assert!(waiting < 100, "{waiting} headers wait");
+}
+
+#[test]
 fn rtcp_unbinding_and_a_swap_bring_what_waits() {
     let mut source = Source::video(7);
     let mut world = World::new(1);
@@ -135,8 +144,12 @@ fn rtcp_unbinding_and_a_swap_bring_what_waits() {
     assert_eq!([0, 1].map(|index| shown(&mut world, peer, index)), [0, 5]);
     arrive(&mut world, peer, source.packets(2));
     assert_eq!([0, 1].map(|index| shown(&mut world, peer, index)), [1, 11], "the successor is shown its first");
+    let timeless = follower(None);
+    world.with(peer, |shard, now, session| shard.replace_member(now, session, 1, timeless)).unwrap();
+    arrive(&mut world, peer, source.packets(2));
+    assert_eq!([0, 1].map(|index| shown(&mut world, peer, index)), [3, 2], "its predecessor's timer is not its own");
     world.with(peer, |shard, now, _| shard.unbind_stream(now, stream));
-    assert_eq!([0, 1].map(|index| shown(&mut world, peer, index)), [2, 12]);
+    assert_eq!([0, 1].map(|index| shown(&mut world, peer, index)), [4, 2]);
     assert_eq!(faults(&world), []);
 }
 
