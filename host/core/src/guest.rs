@@ -218,6 +218,11 @@ impl Batch {
         !self.tokens.is_empty()
     }
 
+    /// Whether a packet of the batch has this number, or those have it of which nothing is to be had.
+    pub(crate) fn has(&self, packet: u32) -> bool {
+        packet < self.count || packet == frame::UNNAMED
+    }
+
     /// Of the packet with this number, if it waits.
     #[inline]
     pub(crate) fn token(&self, packet: u32) -> Option<&Token> {

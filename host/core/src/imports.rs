@@ -10,7 +10,6 @@ use crate::bindings::{
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
-use crate::frame;
 use crate::guest::{Bound, Guest, Metric, Note, Out, Shown};
 use crate::hold::{Hold, Place};
 use crate::packet::{self, Fixed, Packet, RtcpPacket, RtpPacket};
@@ -269,7 +268,7 @@ impl history::Host for Guest {
 impl Guest {
     fn hold(&mut self, token: u32) -> Result<u64, emit_error::Error> {
         use emit_error::Error;
-        if !self.call.processing || token >= self.batch.count {
+        if !self.call.processing || !self.batch.has(token) {
             return Err(Error::Unknown);
         }
         let Self { batch, streams, seats, limits, .. } = self;
@@ -416,7 +415,7 @@ impl attributes::Host for Guest {
         value: Option<types::Value>,
     ) -> wasmtime::Result<Result<(), attributes::Error>> {
         use attributes::Error;
-        if !self.call.processing || packet >= self.batch.count && packet != frame::UNNAMED {
+        if !self.call.processing || !self.batch.has(packet) {
             return Ok(Err(Error::Unknown));
         }
         if self.batch.token(packet).is_none() {

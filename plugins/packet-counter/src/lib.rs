@@ -12,7 +12,7 @@ impl Interceptor for PacketCounter {
     }
 
     fn bind_remote_stream(&mut self, _: &mut Context, _: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
 
     fn read_rtp(&mut self, _: &mut Context, _: &mut RtpPacket<'_>) -> Outcome {

@@ -27,7 +27,7 @@ fn what_the_peer_sends_is_counted_and_told_once_per_second() {
 fn it_sees_headers_only_and_wants_nothing() {
     let mut harness = Harness::<PacketCounter>::new("{}").unwrap();
     let video = harness.bind_remote_stream(&StreamInfo::default()).unwrap();
-    assert_eq!(harness.binding(video), Some(Binding::observe_headers()));
+    assert_eq!(harness.binding(video), Some(Binding::FOLLOW));
     assert_eq!(PacketCounter::DESCRIPTION.wants, Wants::NONE);
     assert_eq!(PacketCounter::DESCRIPTION.name, "packet-counter");
 }

@@ -159,7 +159,8 @@ impl Context {
     }
 
     /// Sets the session's one timer in place of what it was, or with `None` clears it. A time in the past is due at
-    /// once, after this call. Timers are kept to the millisecond, rounded up.
+    /// once, after this call. Timers are kept to the millisecond, rounded up. While it is set, headers of streams that the plugin
+    /// [follows](crate::Binding::FOLLOW) may wait for it.
     pub fn wake_at(&mut self, at: Option<Instant>) {
         host::wake_session(self.id(), at);
     }

@@ -18,7 +18,7 @@ fn rich() -> Source {
 
 #[test]
 fn a_plugin_bound_to_headers_is_never_shown_media() {
-    for access in ["transform", "observe"] {
+    for access in ["transform", "observe", "follow"] {
         for guest in [guests::TYPED_COUNTER, guests::BATCHED_COUNTER] {
             let mut source = rich();
             let (mut world, peer) = listener([member(guest, json!({ "access": access }))], &source);
@@ -35,7 +35,7 @@ fn a_plugin_bound_to_headers_is_never_shown_media() {
 #[test]
 fn the_frames_of_a_batch_hold_headers_alone() {
     // By hand, as they are in the guest's memory: kind, flags, bytes included, handle, time, size of the whole packet.
-    for access in ["transform", "observe"] {
+    for access in ["transform", "observe", "follow"] {
         let mut source = rich();
         let (mut world, peer) = listener([member(guests::LYING_BATCH, json!({ "access": access }))], &source);
         world.receive(peer, source.packets(20));
@@ -126,7 +126,7 @@ fn a_plugin_that_wants_nothing_loads_with_no_grants_and_imports_nothing_of_weigh
 
 #[test]
 fn an_observer_changes_drops_and_delays_nothing() {
-    for packets in [
+    let does = [
         json!("drop"),
         json!("hold"),
         json!({ "replace": [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7] }),
@@ -134,9 +134,14 @@ fn an_observer_changes_drops_and_delays_nothing() {
         json!({ "extend": [3, [1, 2, 3]] }),
         json!({ "ssrc": 99 }),
         json!({ "attribute": ["key", "value"] }),
-    ] {
+    ];
+    for (access, packets) in
+        ["observe", "follow"].into_iter().flat_map(|access| does.iter().map(move |does| (access, does)))
+    {
         let mut source = rich();
-        let observer = member(guests::PUPPET, json!({ "access": "observe", "packets": packets }));
+        let wake = json!([{ "do": "wake", "in_ms": 1000 }]);
+        let config = json!({ "access": access, "packets": packets, "on_create": wake });
+        let observer = member(guests::PUPPET, config);
         let (mut world, peer) = listener([observer], &source);
         let burst = source.packets(10);
         world.receive(peer, burst.clone());
@@ -173,14 +178,16 @@ fn the_same_holds_for_an_observer_in_the_typed_lane() {
 
 #[test]
 fn handing_on_what_one_only_observes_is_a_fault() {
-    let mut source = Source::video(7);
-    let liar =
-        member(guests::LYING_BATCH, json!({ "lie": "observed", "access": "observe" })).on_fault(FaultPolicy::Bypass);
-    let (mut world, peer) = listener([liar], &source);
-    world.receive(peer, source.packets(5));
-    world.run_for(Duration::from_millis(2));
-    assert_eq!(faults(&world), [(FaultKind::BadBatch, FaultAction::Bypassed)]);
-    assert_eq!(heard(&world, peer, &source), Verdict::perfect(5));
+    let source = Source::video(7);
+    for access in ["observe", "follow"] {
+        let mut source = source.clone();
+        let liar = member(guests::LYING_BATCH, json!({ "lie": "observed", "access": access }));
+        let (mut world, peer) = listener([liar.on_fault(FaultPolicy::Bypass)], &source);
+        world.receive(peer, source.packets(5));
+        world.run_for(Duration::from_millis(2));
+        assert_eq!(faults(&world), [(FaultKind::BadBatch, FaultAction::Bypassed)], "{access}");
+        assert_eq!(heard(&world, peer, &source), Verdict::perfect(5), "{access}");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ struct Config {
     lie: Lie,
     /// Honest for so many packets.
     after: u64,
-    /// `observe`, `packets` (which it does not want to be granted) or, by default, `transform`.
+    /// `observe`, `follow`, `packets` (which it does not want to be granted) or, by default, `transform`.
     access: String,
 }
 
@@ -111,7 +111,7 @@ impl batch::Guest for Guest {
 
 /// Hands the packets on, the last one with a lie.
 fn tell(lie: Lie, mut honest: Vec<Vec<u8>>, last: &&[u8]) {
-    let observed = STATE.with_borrow(|state| state.config.access == "observe");
+    let observed = STATE.with_borrow(|state| ["observe", "follow"].contains(&state.config.access.as_str()));
     let replaced = |bytes: &[u8]| {
         let mut frame = last[..HEAD].to_vec();
         frame[2..4].copy_from_slice(&(bytes.len() as u16).to_le_bytes());
@@ -192,6 +192,7 @@ impl Liar {
     fn binding() -> Binding {
         let access = STATE.with_borrow(|state| match state.config.access.as_str() {
             "observe" => Access::Observe(View::Headers),
+            "follow" => Access::Follow,
             "packets" => Access::Observe(View::Packets),
             _ => Access::Transform(View::Headers),
         });

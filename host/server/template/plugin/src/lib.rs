@@ -8,7 +8,7 @@ impl Interceptor for Plugin {
         Ok(Plugin(0))
     }
     fn bind_remote_stream(&mut self, _: &mut Context, _: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
-        Ok(Binding::observe_headers())
+        Ok(Binding::FOLLOW)
     }
     fn read_rtp(&mut self, _: &mut Context, _packet: &mut RtpPacket<'_>) -> Outcome {
         self.0 += 1;
