@@ -90,7 +90,7 @@ impl Chunks {
     #[inline]
     fn set(&mut self, from: usize, to: usize, status: Status) {
         let these = below(to) & !below(from);
-        self.waiting = self.waiting & !these | EACH * status as u32 & these;
+        self.waiting = self.waiting & !these | (EACH * status as u32) & these;
     }
 
     fn fits_a_vector(&self, status: Status) -> bool {
@@ -110,7 +110,7 @@ impl Chunks {
             self.waiting >>= 2 * TWO_BIT;
             self.count = self.count.saturating_sub(TWO_BIT);
         }
-        self.mixed = (self.waiting ^ EACH * u32::from(self.status(0))) & below(self.count) != 0;
+        self.mixed = (self.waiting ^ (EACH * u32::from(self.status(0)))) & below(self.count) != 0;
         // More than seven that are not all the same had none among them.
         self.large = false;
     }
