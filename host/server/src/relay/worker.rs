@@ -10,7 +10,7 @@
 //! 5. take what leaves the shard: to subscribers' sessions, then to sockets
 //! 6. send by the batch; tell events; hand on what plugins wrote
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mio::{Events, Poll, Token, Waker};
 use sandbar_host::{Datagram, End, Instant, Kind, Output, Packet, RtcpPacket, RtpPacket, SessionId, Shard};
+use slotmap::SecondaryMap;
 
 use super::clock;
 use super::events::{Events as Told, RelayEvent};
@@ -45,7 +46,7 @@ pub(crate) struct Worker {
     pub(crate) shard: Shard,
     pub(crate) legs: Vec<LegState>,
     pub(crate) routes: Vec<RouteState>,
-    by_session: HashMap<SessionId, usize>,
+    by_session: SecondaryMap<SessionId, usize>,
     poll: Poll,
     /// The sockets, by token.
     ports: Vec<Port>,
@@ -140,7 +141,7 @@ impl Worker {
             shard,
             legs: Vec::new(),
             routes: Vec::new(),
-            by_session: HashMap::new(),
+            by_session: SecondaryMap::new(),
             poll: Poll::new()?,
             ports: Vec::new(),
             ready: VecDeque::new(),
@@ -347,7 +348,7 @@ impl Worker {
             for output in outputs.drain(..) {
                 match output {
                     Output { to: End::Wire, session, packet, .. } => {
-                        let Some(index) = self.by_session.get(&session) else { continue };
+                        let Some(index) = self.by_session.get(session) else { continue };
                         if self.legs[*index].send(packet) {
                             self.dirty.push(*index);
                         }
@@ -363,7 +364,7 @@ impl Worker {
 
     /// Passes on what came from a peer and through its leg's chain.
     fn route(&mut self, now: Instant, session: SessionId, stream: Option<sandbar_host::StreamId>, packet: &Packet) {
-        let Some(index) = self.by_session.get(&session).copied() else { return };
+        let Some(index) = self.by_session.get(session).copied() else { return };
         let leg = &mut self.legs[index];
         let route = &mut self.routes[leg.route];
         match (leg.role, packet) {
