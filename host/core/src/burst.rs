@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::guest::Sight;
 use crate::hops::{Action, Crowd, Hop};
 use crate::instance::Instance;
-use crate::log::{LONGEST, Log};
+use crate::log::{Hurry, LONGEST, Log};
 use crate::packet::{self, Fixed, Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
 use crate::session::{Direction, InstanceId, Session, SessionId, Stream, StreamId};
@@ -154,8 +154,8 @@ enum Passed {
     Stopped(State),
     /// Past one whose batch is full now.
     Full(InstanceId),
-    /// Past those that follow, or up to them where their log is full: these are to be shown soon what is in it.
-    Told(u64),
+    /// Past those that follow, or up to them where their log has no room: these have to read what is in it.
+    Told(Hurry),
     /// Nowhere: who of those ahead can be shown one frame is still to be found.
     Scattered,
     /// Up to one of whose values for this header extension few are left.
@@ -178,9 +178,9 @@ impl Audience<'_> {
     fn show_crowd(&mut self, crowd: &mut Crowd, sight: &Sight<'_>) -> Passed {
         self.log.push(&sight.words, crowd.handle, sight.header, crowd.members);
         crowd.packets += 1;
-        let calm = crowd.is_in_order(sight.header, sight.repaired());
-        let hurried = if calm { self.log.hurried(crowd.members, self.config.follow_frames) } else { u64::MAX };
-        if hurried == 0 { Passed::All } else { Passed::Told(hurried) }
+        let calm = crowd.is_in_order(sight.header, sight.repaired()) && self.config.patient;
+        let hurry = if calm { self.log.hurry(crowd.members) } else { Some(Hurry::ALL) };
+        hurry.map_or(Passed::All, Passed::Told)
     }
 
     /// Takes a packet past a member that need not be called with it now.
@@ -228,11 +228,11 @@ impl Audience<'_> {
         }
         hop.packets += 1;
         let batch = &mut instance.waiting;
-        if batch.is_empty() {
+        if batch.hurry(now) {
             self.waiting.push_back((now, hop.instance));
         }
-        self.log.catch_up(now, member.into(), batch);
-        batch.push(now, sight, hop.handle, view, None);
+        self.log.catch_up(member.into(), batch);
+        batch.push(sight, hop.handle, view, None);
         if matches!(sight.packet, Packet::Rtcp(_)) && !self.prompt.contains(&hop.instance) {
             self.prompt.push(hop.instance);
         }
@@ -385,7 +385,7 @@ impl Shard {
                             break;
                         }
                         Passed::Full(instance) => self.flush(now, instance),
-                        Passed::Told(members) => self.hasten(now, *session, members),
+                        Passed::Told(hurry) => self.hasten(now, *session, hurry),
                         Passed::Scattered => stream.iter().for_each(|stream| self.find_crowd(*stream)),
                         Passed::Short { extension, instance, handle, member } => {
                             // Else its member has failed, and what becomes of the packet is another question.
@@ -441,7 +441,7 @@ impl Shard {
                 let sight = Sight::new(direction, packet);
                 if sight.plain && sight.header.len() <= LONGEST {
                     if !audience.log.fits(sight.header.len()) {
-                        return Passed::Told(u64::MAX);
+                        return Passed::Told(audience.log.full());
                     }
                     *next = behind(direction, crowd.last);
                     match audience.show_crowd(crowd, &sight) {
@@ -491,7 +491,7 @@ impl Shard {
         let Some(instance) = self.instances.get_mut(id) else { return };
         let Some((seat, stamps)) = instance.guest_mut().stamps(handle) else { return };
         let Some(wanted) = stamps.ask() else { return };
-        if instance.waiting.is_empty() {
+        if instance.waiting.hurry(now) {
             self.waiting.push_back((now, id));
         }
         instance.waiting.push_refill(now, seat, wanted);
@@ -532,9 +532,9 @@ impl Shard {
                         instance.guest_mut().keep(now, handle, packet);
                     }
                     if let Some(Session { log, .. }) = sessions.get_mut(slot.session) {
-                        log.catch_up(now, member.into(), &mut instance.waiting);
+                        log.catch_up(member.into(), &mut instance.waiting);
                     }
-                    instance.waiting.push(now, &Sight::new(direction, &slot.packet), handle, view, Some(at as u32));
+                    instance.waiting.push(&Sight::new(direction, &slot.packet), handle, view, Some(at as u32));
                     if !called.contains(&id) {
                         called.push(id);
                     }

@@ -3,6 +3,7 @@
 use crate::binding::Access;
 use crate::chain::MemberSpec;
 use crate::history::History;
+use crate::log::Hurry;
 use crate::seating::{Before, Prepared};
 use crate::session::{InstanceId, Member, Owner, SessionId};
 use crate::shard::{ChainError, ChangeError, Shard};
@@ -30,7 +31,7 @@ impl Shard {
         // What it emitted at its end takes its way from its place, which has to exist until then.
         self.drain_emitted(now);
         // The log knows members by their places.
-        self.unload(now, id, u64::MAX);
+        self.unload(now, id, Hurry::ALL);
         for stream in self.streams_of(id) {
             if let Some(stream) = self.streams.get_mut(stream) {
                 stream.hops.remove(index);

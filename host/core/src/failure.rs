@@ -50,7 +50,7 @@ impl Shard {
         let Guest { seats, batch, .. } = dead.guest_mut();
         for (_, Seat { owner, .. }) in seats.iter() {
             if let Some((log, member)) = log_of(&mut self.sessions, *owner) {
-                log.catch_up(now, member, batch);
+                log.catch_up(member, batch);
             }
         }
         let guest = dead.guest();
@@ -223,7 +223,7 @@ impl Shard {
             frame::iter(batch.frames.as_bytes()).filter(|(head, _)| seat_of(dead.guest(), head) == Some(seat))
         {
             if let Some(handle) = handle(head.handle, head.kind.names_stream()) {
-                alone.waiting.adopt(batch, now, head, handle, bytes);
+                alone.waiting.adopt(batch, head, handle, bytes);
             }
         }
         match alone.process(now) {

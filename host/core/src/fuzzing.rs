@@ -17,7 +17,7 @@ use crate::stamps::Stamps;
 use crate::stream::StreamInfo;
 use crate::survey::{self, SurveyError};
 use crate::tenant::{Holdings, Quotas, Tenant};
-use crate::time::{Instant, WallClock};
+use crate::time::WallClock;
 use crate::timers::Timer;
 use crate::values::{Changes, Values};
 
@@ -104,7 +104,7 @@ impl Batch {
     pub fn show(&mut self, packet: &Packet, whole: bool, waits: bool) {
         let view = if whole { View::Packets } else { View::Headers };
         let slot = waits.then_some(0);
-        self.guest.batch.push(Instant::ZERO, &Sight::new(Direction::Read, packet), self.stream, view, slot);
+        self.guest.batch.push(&Sight::new(Direction::Read, packet), self.stream, view, slot);
     }
 
     /// The frames as the guest is given them.

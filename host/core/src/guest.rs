@@ -197,8 +197,8 @@ pub(crate) struct Batch {
     pub(crate) tokens: Vec<Token>,
     /// Attributes of those packets that have any, by the frame's number; the flag says that the guest has changed them.
     pub(crate) attributes: Vec<(u32, Attributes, bool)>,
-    /// When its first frame was entered.
-    since: Instant,
+    /// When the first of its frames was entered that are not to wait long.
+    since: Option<Instant>,
 }
 
 impl Batch {
@@ -207,9 +207,19 @@ impl Batch {
         self.count == 0
     }
 
-    /// When its first frame was entered, if there is one.
+    /// When the first of its frames was entered that are not to wait long, if there is one.
     pub(crate) fn since(&self) -> Option<Instant> {
-        (!self.is_empty()).then_some(self.since)
+        self.since
+    }
+
+    /// Has what there is and what will be wait no longer than from now on. False: it is so already.
+    #[inline]
+    pub(crate) fn hurry(&mut self, now: Instant) -> bool {
+        let new = self.since.is_none();
+        if new {
+            self.since = Some(now);
+        }
+        new
     }
 
     /// Whether packets wait for this batch.
@@ -246,21 +256,18 @@ impl Batch {
 
     /// The number of a frame that is about to be appended.
     #[inline]
-    fn next(&mut self, now: Instant) -> u32 {
-        if self.count == 0 {
-            self.since = now;
-        }
+    fn next(&mut self) -> u32 {
         self.count += 1;
         self.count - 1
     }
 
     /// Appends a packet's frame. `slot` is where it waits, if it does.
     #[inline(always)]
-    pub(crate) fn push(&mut self, now: Instant, sight: &Sight<'_>, handle: u32, view: View, slot: Option<u32>) {
+    pub(crate) fn push(&mut self, sight: &Sight<'_>, handle: u32, view: View, slot: Option<u32>) {
         if view == View::Packets || !sight.plain {
-            return self.push_any(now, sight, handle, view, slot);
+            return self.push_any(sight, handle, view, slot);
         }
-        let packet = self.next(now);
+        let packet = self.next();
         self.frames.push_header(&sight.words, handle, packet, sight.header);
         if let Some(slot) = slot {
             self.tokens.push(Token::new(packet, slot, handle, sight, Shown::Header));
@@ -269,7 +276,7 @@ impl Batch {
 
     /// Whole packets, RTCP, and what has attributes.
     #[inline(never)]
-    fn push_any(&mut self, now: Instant, sight: &Sight<'_>, handle: u32, view: View, slot: Option<u32>) {
+    fn push_any(&mut self, sight: &Sight<'_>, handle: u32, view: View, slot: Option<u32>) {
         let packet = sight.packet;
         let (shown, included): (_, [&[u8]; 3]) = match (packet, view) {
             (Packet::Rtp(_), View::Headers) => (Shown::Header, [sight.header, &[], &[]]),
@@ -280,7 +287,7 @@ impl Batch {
             (Packet::Rtcp(rtcp), _) => (Shown::Rtcp, [&rtcp.bytes, &[], &[]]),
             (Packet::Malformed(..), _) => return,
         };
-        let number = self.next(now);
+        let number = self.next();
         let mut flags = sight.head.flags;
         if !packet.attributes().is_empty() {
             flags |= frame::HAS_ATTRIBUTES;
@@ -294,31 +301,28 @@ impl Batch {
     }
 
     /// Appends `count` frames of packets that nothing can be asked about.
-    pub(crate) fn append(&mut self, now: Instant, frames: &[u8], count: u32) {
-        if self.count == 0 {
-            self.since = now;
-        }
+    pub(crate) fn append(&mut self, frames: &[u8], count: u32) {
         self.frames.append(frames);
         self.count += count;
     }
 
     /// Appends a timer's frame.
     pub(crate) fn push_timer(&mut self, now: Instant, kind: FrameKind, handle: u32) {
-        let packet = self.next(now);
+        let packet = self.next();
         self.frames
             .push(Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, padding: 0, packet }, [&[], &[], &[]]);
     }
 
     /// Asks for more values of a session's stamps.
     pub(crate) fn push_refill(&mut self, now: Instant, seat: u32, wanted: u16) {
-        let (packet, kind, time) = (self.next(now), FrameKind::RefillStamps, now.as_nanos());
+        let (packet, kind, time) = (self.next(), FrameKind::RefillStamps, now.as_nanos());
         self.frames
             .push(Head { kind, flags: 0, handle: seat, time, size: wanted, padding: 0, packet }, [&[], &[], &[]]);
     }
 
     /// Takes over a frame of a batch that failed, under the handle that its stream or session has here.
-    pub(crate) fn adopt(&mut self, from: &Self, now: Instant, head: Head, handle: u32, bytes: &[u8]) {
-        let packet = self.next(now);
+    pub(crate) fn adopt(&mut self, from: &Self, head: Head, handle: u32, bytes: &[u8]) {
+        let packet = self.next();
         for (_, attributes, _) in from.attributes.iter().filter(|(known, ..)| *known == head.packet) {
             self.attributes.push((packet, attributes.clone(), false));
         }
@@ -331,6 +335,7 @@ impl Batch {
         self.count = 0;
         self.tokens.clear();
         self.attributes.clear();
+        self.since = None;
     }
 }
 

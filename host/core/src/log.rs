@@ -41,6 +41,18 @@ pub(crate) struct Log {
     read: SmallVec<[(u16, End); 2]>,
 }
 
+/// Who has to read a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hurry {
+    read: u64,
+    /// And of these, who is to be shown it as soon as an observer.
+    soon: u64,
+}
+
+impl Hurry {
+    pub(crate) const ALL: Self = Self { read: u64::MAX, soon: u64::MAX };
+}
+
 /// So many frames, and their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct End {
@@ -68,11 +80,17 @@ impl Log {
         usize::from(self.end.bytes) + HEAD + header <= ROOM
     }
 
-    /// Which of these members, who have something to read, are not to wait longer. Those whose timers are set can, up to so many
-    /// frames.
+    /// Which of these members, who have something to read, have to read it now: those whose timers are not set.
     #[inline]
-    pub(crate) fn hurried(&self, members: u64, most: usize) -> u64 {
-        if usize::from(self.end.frames) >= most { u64::MAX } else { members & !self.patient }
+    pub(crate) fn hurry(&self, members: u64) -> Option<Hurry> {
+        let soon = members & !self.patient;
+        (soon != 0).then_some(Hurry { read: soon, soon })
+    }
+
+    /// There is no more room: all have to read, and those whose timers are set can wait on.
+    #[cold]
+    pub(crate) fn full(&self) -> Hurry {
+        Hurry { read: u64::MAX, soon: !self.patient }
     }
 
     /// Notes whether a member's timer is set.
@@ -117,13 +135,13 @@ impl Log {
 
     /// Copies what a member has not read yet into its instance's batch.
     #[inline]
-    pub(crate) fn catch_up(&mut self, now: Instant, member: usize, batch: &mut Batch) {
+    pub(crate) fn catch_up(&mut self, member: usize, batch: &mut Batch) {
         if self.unread & 1 << member != 0 {
-            self.read(now, member, batch);
+            self.read(member, batch);
         }
     }
 
-    fn read(&mut self, now: Instant, member: usize, batch: &mut Batch) {
+    fn read(&mut self, member: usize, batch: &mut Batch) {
         let bit = 1 << member;
         self.unread &= !bit;
         let known = self.read.iter().position(|(known, _)| usize::from(*known) == member);
@@ -135,7 +153,7 @@ impl Log {
             if members & bit != 0
                 && let Some(bytes) = self.frames.get(read.bytes.into()..end.bytes.into())
             {
-                batch.append(now, bytes, (end.frames - read.frames).into());
+                batch.append(bytes, (end.frames - read.frames).into());
             }
             read = end;
         }
@@ -159,39 +177,39 @@ impl Shard {
         let Some(Session { log, places, .. }) = self.sessions.get_mut(id) else { return };
         let Some(Place { instance, .. }) = places.get(index).copied() else { return };
         if let Some(running) = self.instances.get_mut(instance) {
-            log.catch_up(now, index, &mut running.waiting);
+            log.catch_up(index, &mut running.waiting);
         }
         self.flush(now, instance);
     }
 
-    /// Has these members wait no longer for what is in their session's log than for what they observe.
-    pub(crate) fn hasten(&mut self, now: Instant, id: SessionId, hurried: u64) {
-        for instance in self.unload(now, id, hurried) {
+    /// Has members read their session's log.
+    pub(crate) fn hasten(&mut self, now: Instant, id: SessionId, hurry: Hurry) {
+        for instance in self.unload(now, id, hurry) {
             self.flush(now, instance);
         }
     }
 
     /// Moves what these members have not read of a session's log into the batches of their instances. The answer is whose batch is
     /// full.
-    pub(crate) fn unload(&mut self, now: Instant, id: SessionId, hurried: u64) -> SmallVec<[InstanceId; 4]> {
+    pub(crate) fn unload(&mut self, now: Instant, id: SessionId, hurry: Hurry) -> SmallVec<[InstanceId; 4]> {
         let mut full = SmallVec::new();
         let Self { sessions, instances, waiting, config, .. } = self;
         let Some(Session { log, places, .. }) = sessions.get_mut(id) else { return full };
-        let mut hurried = hurried & log.unread;
-        while hurried != 0 {
-            let index = hurried.trailing_zeros() as usize;
-            hurried &= hurried - 1;
+        let mut reading = hurry.read & log.unread;
+        while reading != 0 {
+            let index = reading.trailing_zeros() as usize;
+            reading &= reading - 1;
             let Some((id, instance)) =
                 places.get(index).and_then(|Place { instance, .. }| Some((*instance, instances.get_mut(*instance)?)))
             else {
-                log.read(now, index, &mut Batch::default());
+                log.read(index, &mut Batch::default());
                 continue;
             };
             let batch = &mut instance.waiting;
-            if batch.is_empty() {
+            if hurry.soon & 1 << index != 0 && batch.hurry(now) {
                 waiting.push_back((now, id));
             }
-            log.read(now, index, batch);
+            log.read(index, batch);
             // A batch that packets wait for is left to the step that they are in.
             if batch.count as usize >= config.batch_frames && !batch.urgent() {
                 full.push(id);
@@ -245,7 +263,6 @@ mod tests {
 
     const HEAD: Head =
         Head { kind: FrameKind::ReadRtp, flags: 0, handle: 0, time: 7, size: 100, padding: 0, packet: 0 };
-    const NOW: Instant = Instant::from_nanos(5);
 
     /// A log, and frames of streams that are numbered on.
     #[derive(Default)]
@@ -262,7 +279,7 @@ mod tests {
         }
 
         fn read(&mut self, member: usize, batch: &mut Batch) {
-            self.log.catch_up(NOW, member, batch);
+            self.log.catch_up(member, batch);
         }
     }
 
@@ -286,7 +303,7 @@ mod tests {
             assert_eq!(writer.log.end.frames, 5);
             writer.read(member, &mut batches[member]);
             assert_eq!(streams(&batches[member]), expected, "{member}");
-            assert_eq!(batches[member].since(), Some(NOW));
+            assert_eq!(batches[member].since(), None, "it can wait");
         }
         assert_eq!(writer.log.end.frames, 0, "all have read it");
     }
@@ -318,13 +335,15 @@ mod tests {
         let mut log = Log::default();
         [0, 2, 63].into_iter().for_each(|member| log.set_patient(member, true));
         log.set_patient(0, false);
-        assert_eq!(log.hurried(0b1111, 1), 0b1011);
+        let soon = |log: &Log| log.hurry(0b1111).map(|hurry| (hurry.read, hurry.soon));
+        assert_eq!(soon(&log), Some((0b1011, 0b1011)));
         log.remove_member(63);
         log.insert_member(2);
-        assert_eq!(log.hurried(0b1111, 1), 0b0111);
+        assert_eq!(soon(&log), Some((0b0111, 0b0111)));
         log.insert_member(4);
         log.remove_member(0);
-        assert_eq!(log.hurried(0b1111, 1), 0b1011);
-        assert_eq!(log.hurried(0b1111, 0), u64::MAX, "no more than so many wait");
+        assert_eq!(soon(&log), Some((0b1011, 0b1011)));
+        assert_eq!(log.hurry(0b0100), None);
+        assert_eq!(log.full(), Hurry { read: u64::MAX, soon: !0b0100 });
     }
 }

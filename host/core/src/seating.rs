@@ -16,6 +16,7 @@ use crate::hold::{Held, Inheritance};
 use crate::hops::{Action, Hop, Hops, MAX_MEMBERS};
 use crate::imports::split_mix;
 use crate::instance::{Instance, lower};
+use crate::log::Hurry;
 use crate::session::{Counts, Direction, InstanceId, Member, MemberState, Owner, SessionId, Source, Stream, StreamId};
 use crate::shard::{BindError, ChainError, Shard, SharedKey};
 use crate::sink::Outlet;
@@ -83,7 +84,7 @@ impl Shard {
             .prepare(now, id, number, &spec, Before::default(), false)
             .map_err(|failed| failed.into_error(spec.plugin.name()))?;
         // The log knows members by their places.
-        self.unload(now, id, u64::MAX);
+        self.unload(now, id, Hurry::ALL);
         let streams = self.streams_of(id);
         if let Some(session) = self.sessions.get_mut(id) {
             session.insert_member(index, Member::new(number, spec));

@@ -42,9 +42,9 @@ pub struct ShardConfig {
     pub batch_frames: usize,
     /// Age after which a batch for observers is handed over. Default 1 ms.
     pub batch_age: Duration,
-    /// Headers of a session that wait for those who follow its streams, at most; 0: none waits. There is room for some ten, and by
-    /// default that is the limit.
-    pub follow_frames: usize,
+    /// Whether headers of packets in order wait for who follows their streams; without, it is shown them as an observer is.
+    /// Default true.
+    pub patient: bool,
     /// What the shard's own random numbers come from, which no plugin may foresee: which of its calls are timed. Draw it at
     /// random outside of tests. Default 0.
     pub seed: u64,
@@ -56,7 +56,7 @@ impl Default for ShardConfig {
             wall_clock: WallClock::default(),
             batch_frames: 64,
             batch_age: Duration::from_millis(1),
-            follow_frames: usize::MAX,
+            patient: true,
             seed: 0,
         }
     }

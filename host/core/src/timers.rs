@@ -147,7 +147,7 @@ impl Shard {
                 && let Some((log, member)) = log_of(&mut self.sessions, *owner)
             {
                 log.set_patient(member, timer.wake.is_some());
-                log.catch_up(now, member, &mut instance.waiting);
+                log.catch_up(member, &mut instance.waiting);
             }
             instance.waiting.push_timer(now, kind, handle);
             if instance.waiting.count as usize >= self.config.batch_frames {

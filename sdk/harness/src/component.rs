@@ -73,7 +73,7 @@ impl ComponentHarness {
             wall_clock: WallClock { at: now, ntp: setup.ntp },
             // Observers see each packet at once, as in the native harness.
             batch_age: Duration::ZERO,
-            follow_frames: 0,
+            patient: false,
             ..ShardConfig::default()
         });
         let spec = SessionSpec {

@@ -18,8 +18,8 @@ pub enum Access {
     Observe(View),
     /// Sees a copy of each header, once it matters: while the session's timer ([`Context::wake_at`](crate::Context::wake_at)) is set
     /// and a stream's packets come in order, copies wait for the next call that is for the same session, at the latest that timer's,
-    /// or until there are some ten of the session, or fewer where the application says so. Without a timer they come as to who
-    /// observes; and so does what tells of a loss: a gap, and what is late, double or repaired.
+    /// or until there are many of them. Without a timer they come as to who observes; and so does what tells of a loss: a gap, and
+    /// what is late, double or repaired.
     Follow,
     /// Never shown a packet: the host puts the header extension with this id, as negotiated for the stream, on each, with
     /// values that the plugin has supplied ahead ([`Context::supply_stamps`](crate::Context::supply_stamps)).

@@ -125,7 +125,7 @@ const STEPS: usize = 400;
 
 /// What one dump writes where it is the only one and nothing waits for it.
 fn alone(seed: u64, isolation: Isolation, rtcp: bool) -> Written {
-    let hasty = ShardConfig { follow_frames: 0, ..ShardConfig::default() };
+    let hasty = ShardConfig { patient: false, ..ShardConfig::default() };
     let mut stage = Stage::with(hasty, &vec![vec![dump(0, isolation, rtcp)]; SESSIONS], seed);
     for _ in 0..STEPS {
         stage.step();
