@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sandbar_host::{Datagram, Isolation, Kind, MemberSpec, Metric, SessionSpec, TenantId};
+use sandbar_host::{Datagram, Isolation, Kind, MemberSpec, Metric, SessionSpec, ShardConfig, TenantId};
 use sandbar_tests::media::{Source, control};
 use sandbar_tests::peers::{PeerId, World};
 use serde_json::{Value, json};
@@ -120,6 +120,16 @@ fn only_so_many_wait_and_take_one_call_together() {
     }
     let calls = report(&mut world, peer, 0).calls - before;
     assert!((2..=4).contains(&calls), "{calls} calls for 200 packets");
+}
+
+#[test]
+fn where_the_application_says_so_nothing_waits() {
+    let mut source = Source::video(7);
+    let mut world = World::with_config(1, 1, ShardConfig { patient: false, ..ShardConfig::default() });
+    let peer = world.open(session([follower(Some(100_000))]));
+    world.bind_remote(peer, source.info());
+    arrive(&mut world, peer, source.packets(5));
+    assert_eq!(shown(&mut world, peer, 0), 5);
 }
 
 #[test]
