@@ -8,7 +8,7 @@ use crate::effects::Step;
 use crate::event::{Event, FaultAction};
 use crate::fault::{Fault, FaultKind};
 use crate::frame;
-use crate::guest::{Guest, Patience, Seat};
+use crate::guest::{Batch, Guest, Patience, Seat};
 use crate::hold::Held;
 use crate::hops::Action;
 use crate::imports::split_mix;
@@ -46,11 +46,15 @@ impl Shard {
             Some(_) => Vec::new(),
             None => suspects(dead.guest()),
         };
-        // What has come since for those who follow is theirs too, and nobody else's: a successor has other numbers.
+        // What has come since for those who follow is tried too. For others it would have been in a state that is lost, and to a
+        // successor it means nothing, as that has other numbers.
         let Guest { seats, batch, .. } = dead.guest_mut();
-        for (_, Seat { owner, .. }) in seats.iter() {
+        for (seat, Seat { owner, .. }) in seats.iter() {
             if let Some((log, member)) = log_of(&mut self.sessions, *owner) {
-                log.catch_up(member, batch);
+                match suspects.iter().any(|(suspect, _)| *suspect == seat) {
+                    true => log.catch_up(member, batch),
+                    false => log.catch_up(member, &mut Batch::default()),
+                }
             }
         }
         let guest = dead.guest();
