@@ -122,7 +122,8 @@ impl Frames {
     #[cold]
     #[inline(never)]
     fn make_room(&mut self, need: usize) {
-        self.bytes.resize((2 * self.len).max(1024) + need, 0);
+        // By half: each instance has two of these, and a session may have six instances.
+        self.bytes.resize(self.len + (self.len / 2).max(1024) + need, 0);
     }
 
     /// Appends a frame that includes a header only: what most frames are. `head` is one of this length, of handle and packet 0.

@@ -210,8 +210,10 @@ impl Shard {
                 waiting.push_back((now, id));
             }
             log.read(index, batch);
+            // Who has an instance alone has half a batch: it takes memory there too.
+            let most = if instance.key.is_some() { config.batch_frames } else { config.batch_frames / 2 };
             // A batch that packets wait for is left to the step that they are in.
-            if batch.count as usize >= config.batch_frames && !batch.urgent() {
+            if batch.count as usize >= most && !batch.urgent() {
                 full.push(id);
             }
         }
