@@ -46,9 +46,10 @@ mod traffic;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::report::{Document, Findings};
 
@@ -80,6 +81,12 @@ enum Command {
     Relay(Measured),
     /// From a relay's start to the first packet, with all standard plugins
     Start(Measured),
+    /// All of these, one after the other, each with its figures as JSON in target/bench
+    All {
+        /// Run everything once and briefly: checks the benchmarks, measures nothing
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -169,7 +176,20 @@ fn main() -> anyhow::Result<()> {
         Command::Overhead(arguments) => measured("overhead", arguments, overhead::run),
         Command::Relay(arguments) => measured("relay", arguments, relay::run),
         Command::Start(arguments) => measured("start", arguments, start::run),
+        Command::All { quick } => run_all(quick),
     }
+}
+
+/// Runs each benchmark in a process of its own, so that none finds another's memory.
+fn run_all(quick: bool) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("the system does not say where this program is")?;
+    let command = Command::command();
+    for benchmark in command.get_subcommands().map(clap::Command::get_name).filter(|name| *name != "all") {
+        println!("== {benchmark}");
+        let status = process::Command::new(&program).arg(benchmark).args(quick.then_some("--quick")).status()?;
+        anyhow::ensure!(status.success(), "the benchmark {benchmark} failed: {status}");
+    }
+    Ok(())
 }
 
 /// Runs a benchmark with so many samples, and briefly or not, and tells what it has found.
