@@ -185,7 +185,7 @@ fn run_all(quick: bool) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("the system does not say where this program is")?;
     let command = Command::command();
     for benchmark in command.get_subcommands().map(clap::Command::get_name).filter(|name| *name != "all") {
-        println!("== {benchmark}");
+        writeln!(std::io::stdout(), "== {benchmark}")?;
         let status = process::Command::new(&program).arg(benchmark).args(quick.then_some("--quick")).status()?;
         anyhow::ensure!(status.success(), "the benchmark {benchmark} failed: {status}");
     }
