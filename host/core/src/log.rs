@@ -22,7 +22,7 @@ const ROOM: usize = 448;
 pub(crate) const LONGEST: usize = SHORT;
 
 /// Frames of a session, each for some of its members, named by their places in the chain. There is one for all its streams, so
-/// that what it brings is in order.
+/// that what it brings is in order. Laid out as it is written: what each packet asks for lies together.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Log {
