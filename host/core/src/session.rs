@@ -294,8 +294,7 @@ impl Session {
 
     /// What members do with a packet that is no stream's.
     pub(crate) fn hops(&mut self, direction: Direction, packet: &Packet) -> &mut Hops {
-        let hops = if let Packet::Rtcp(_) = packet { &mut self.rtcp } else { &mut self.unbound };
-        &mut hops[direction as usize]
+        self.log_and_hops(direction, packet).1
     }
 
     /// The same, and the log.
