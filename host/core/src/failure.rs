@@ -8,7 +8,7 @@ use crate::effects::Step;
 use crate::event::{Event, FaultAction};
 use crate::fault::{Fault, FaultKind};
 use crate::frame;
-use crate::guest::{Batch, Guest, Patience, Seat};
+use crate::guest::{Guest, Patience, Seat};
 use crate::hold::Held;
 use crate::hops::Action;
 use crate::imports::split_mix;
@@ -53,7 +53,7 @@ impl Shard {
             if let Some((log, member)) = log_of(&mut self.sessions, *owner) {
                 match suspects.iter().any(|(suspect, _)| *suspect == seat) {
                     true => log.catch_up(member, batch),
-                    false => log.catch_up(member, &mut Batch::default()),
+                    false => log.forget(member),
                 }
             }
         }

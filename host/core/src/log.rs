@@ -141,6 +141,11 @@ impl Log {
         }
     }
 
+    /// Forgets what a member has not read yet.
+    pub(crate) fn forget(&mut self, member: usize) {
+        self.catch_up(member, &mut Batch::default());
+    }
+
     fn read(&mut self, member: usize, batch: &mut Batch) {
         let bit = 1 << member;
         self.unread &= !bit;
@@ -202,7 +207,7 @@ impl Shard {
             let Some((id, instance)) =
                 places.get(index).and_then(|Place { instance, .. }| Some((*instance, instances.get_mut(*instance)?)))
             else {
-                log.read(index, &mut Batch::default());
+                log.forget(index);
                 continue;
             };
             let batch = &mut instance.waiting;
