@@ -70,12 +70,12 @@ impl time::Host for Guest {
         Ok(self.call.now.as_nanos())
     }
 
-    fn wake_session(&mut self, session: u32, at: Option<u64>) -> wasmtime::Result<()> {
-        self.set_timer(Scope::Session(session), at)
+    fn wake_session(&mut self, session: u32, at: Option<u64>, every: u64) -> wasmtime::Result<()> {
+        self.set_timer(Scope::Session(session), at, every)
     }
 
-    fn wake_stream(&mut self, stream: u32, at: Option<u64>) -> wasmtime::Result<()> {
-        self.set_timer(Scope::Stream(stream), at)
+    fn wake_stream(&mut self, stream: u32, at: Option<u64>, every: u64) -> wasmtime::Result<()> {
+        self.set_timer(Scope::Stream(stream), at, every)
     }
 }
 
@@ -120,7 +120,7 @@ fn add_attributes(to: &mut Attributes, added: Vec<types::Attribute>) -> Result<(
 }
 
 impl Guest {
-    fn set_timer(&mut self, scope: Scope, at: Option<u64>) -> wasmtime::Result<()> {
+    fn set_timer(&mut self, scope: Scope, at: Option<u64>, every: u64) -> wasmtime::Result<()> {
         let at = at.map(|at| Wheel::<()>::due(Instant::from_nanos(at)));
         let seat = self.seat_of(scope);
         let Self { seats, streams, call, .. } = self;
@@ -145,7 +145,7 @@ impl Guest {
             }
             _ => {}
         }
-        timer.wake = at;
+        timer.set(at, every);
         if at.is_some() {
             let wakes = &mut call.effects.wakes;
             if wakes.len() >= MAX_WAKES {

@@ -27,12 +27,20 @@ pub(crate) enum Scope {
 pub(crate) struct Timer {
     /// When it is due.
     pub(crate) wake: Option<Instant>,
+    /// After so many nanoseconds it is due again, if it is a ticker: whole milliseconds.
+    every: u64,
     /// When the wheel's earliest entry for it comes. It may come too early, as entries are not taken back when a timer is put
     /// off; then it is entered again.
     pub(crate) armed: Option<Instant>,
 }
 
 impl Timer {
+    /// Sets it to `at`, which is on a millisecond, and from then on to come again after so many nanoseconds unless they are none.
+    pub(crate) fn set(&mut self, at: Option<Instant>, every: u64) {
+        self.wake = at;
+        self.every = Wheel::<()>::due(Instant::from_nanos(every)).as_nanos();
+    }
+
     /// When the wheel, whose entries come at `earliest` or later, has to have an entry for it that it has not.
     pub(crate) fn arm(&mut self, earliest: Instant) -> Option<Instant> {
         let at = self.wake?.max(earliest);
@@ -43,10 +51,28 @@ impl Timer {
         Some(at)
     }
 
-    /// An entry of the wheel has come. Whether the timer is due; it is then no longer set.
+    /// An entry of the wheel has come. Whether the timer is due; it is then no longer set, or to its next tick.
     pub(crate) fn ring(&mut self, now: Instant) -> bool {
         self.armed = self.armed.filter(|armed| *armed > now);
-        self.wake.take_if(|at| *at <= now).is_some()
+        let Some(at) = self.wake.take_if(|at| *at <= now) else { return false };
+        if self.every > 0 {
+            let late = now.as_nanos() - at.as_nanos();
+            let until_next = self.every.saturating_mul(late / self.every + 1);
+            self.wake = Some(Instant::from_nanos(at.as_nanos().saturating_add(until_next)));
+        }
+        true
+    }
+
+    /// It was due and could not be told of. Whether it is now to come at `until`: not if it has been set meanwhile.
+    fn put_off(&mut self, until: Instant) -> bool {
+        let missed = match self.wake {
+            None => true,
+            Some(next) => self.every > 0 && until < next,
+        };
+        if missed {
+            self.wake = Some(until);
+        }
+        missed
     }
 }
 
@@ -67,11 +93,15 @@ impl Guest {
         }
     }
 
-    /// An entry of the wheel has come: whether the timer is due. It is then no longer set.
+    /// An entry of the wheel has come: whether the timer is due. It is then no longer set, or to its next tick.
     pub(crate) fn ring(&mut self, scope: Scope, now: Instant) -> bool {
-        let due = self.timer(scope).is_some_and(|timer| timer.ring(now));
+        let Some(timer) = self.timer(scope) else { return false };
+        let (due, set) = (timer.ring(now), timer.wake.is_some());
         let seat = self.seat_of(scope);
-        if due && let Some(seat) = self.seats.get_mut(seat) {
+        if due
+            && !set
+            && let Some(seat) = self.seats.get_mut(seat)
+        {
             seat.holdings.give(Quota::Timers, 1);
         }
         due
@@ -80,9 +110,12 @@ impl Guest {
     /// Sets a timer again that was due and could not be told of, unless it has been set meanwhile.
     pub(crate) fn put_off(&mut self, scope: Scope, until: Instant) {
         let seat = self.seat_of(scope);
-        let Some(timer) = self.timer(scope).filter(|timer| timer.wake.is_none()) else { return };
-        timer.wake = Some(Wheel::<()>::due(until));
-        if let Some(seat) = self.seats.get_mut(seat) {
+        let Some(timer) = self.timer(scope) else { return };
+        let had = timer.wake.is_some();
+        if timer.put_off(Wheel::<()>::due(until))
+            && !had
+            && let Some(seat) = self.seats.get_mut(seat)
+        {
             // It had it until a moment ago.
             let _ = seat.holdings.take(Quota::Timers, 1);
         }
@@ -131,22 +164,19 @@ impl Shard {
                     continue;
                 }
             };
-            let Some(instance) = self.instances.get_mut(id) else { continue };
-            if !instance.guest_mut().ring(scope, now) {
-                // Cleared or gone since, or put off.
-                self.arm(id, scope);
-                continue;
-            }
+            let due = self.instances.get_mut(id).is_some_and(|instance| instance.guest_mut().ring(scope, now));
+            // It is a ticker, or has been put off.
+            self.arm(id, scope);
+            let Some(instance) = self.instances.get_mut(id).filter(|_| due) else { continue };
             let (kind, handle) = match scope {
                 Scope::Session(seat) => (FrameKind::SessionTimer, seat),
                 Scope::Stream(stream) => (FrameKind::StreamTimer, stream),
             };
             // What its session has brought until now goes before.
             let guest = instance.guest();
-            if let Some(Seat { owner, timer, .. }) = guest.seats.get(guest.seat_of(scope))
+            if let Some(Seat { owner, .. }) = guest.seats.get(guest.seat_of(scope))
                 && let Some((log, member)) = log_of(&mut self.sessions, *owner)
             {
-                log.set_patient(member, timer.wake.is_some());
                 log.catch_up(member, &mut instance.waiting);
             }
             instance.waiting.push_timer(now, kind, handle);
@@ -188,6 +218,51 @@ mod tests {
         assert_eq!((timer.arm(at(101)), timer.arm(at(101))), (Some(at(1099)), None));
         assert!(timer.ring(at(1099)));
         assert_eq!((timer.arm(at(1100)), timer.ring(at(1100))), (None, false));
+    }
+
+    #[test]
+    fn a_ticker_keeps_its_beat_and_leaves_out_what_it_missed() {
+        let mut timer = Timer::default();
+        timer.set(Some(at(5)), 9_500_000);
+        let mut ticks = Vec::new();
+        for now in [4, 5, 6, 15, 40, 44, 45, 55] {
+            if timer.ring(at(now)) {
+                ticks.push((now, timer.wake));
+            }
+        }
+        let next = |millis| Some(at(millis));
+        assert_eq!(ticks, [(5, next(15)), (15, next(25)), (40, next(45)), (45, next(55)), (55, next(65))]);
+        timer.set(Some(at(60)), 0);
+        assert_eq!((timer.ring(at(60)), timer.wake), (true, None));
+    }
+
+    #[test]
+    fn a_ticker_at_the_end_of_time_stays_there() {
+        let mut timer = Timer::default();
+        timer.set(Some(at(5)), u64::MAX);
+        assert!(timer.ring(at(6)));
+        let last = timer.wake.unwrap();
+        assert!(last > at(u64::MAX / 1_000_001), "{last:?}");
+        assert!(timer.ring(Instant::from_nanos(u64::MAX)));
+        assert_eq!(timer.wake, Some(Instant::from_nanos(u64::MAX)));
+    }
+
+    #[test]
+    fn what_could_not_be_told_of_comes_later_unless_it_has_been_set_meanwhile() {
+        let rung = |every: u64| {
+            let mut timer = Timer::default();
+            timer.set(Some(at(5)), every);
+            assert!(timer.ring(at(5)));
+            timer
+        };
+        let mut once = rung(0);
+        assert_eq!((once.put_off(at(9)), once.wake), (true, Some(at(9))));
+        assert_eq!((once.put_off(at(7)), once.wake), (false, Some(at(9))), "it has been set");
+        let mut ticker = rung(10_000_000);
+        assert_eq!((ticker.put_off(at(20)), ticker.wake), (false, Some(at(15))), "the next tick comes before");
+        assert_eq!((ticker.put_off(at(9)), ticker.wake), (true, Some(at(9))));
+        assert!(ticker.ring(at(9)));
+        assert_eq!(ticker.wake, Some(at(19)));
     }
 
     #[test]

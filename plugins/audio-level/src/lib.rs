@@ -30,8 +30,8 @@ pub struct AudioLevel {
     streams: Vec<Stream>,
     /// SSRC of the one who speaks, as the application knows it.
     speaker: Option<u32>,
-    /// When the next decision is due.
-    due: Option<Instant>,
+    /// Whether the timer runs.
+    ticking: bool,
     /// What a predecessor left, and when: the streams of that moment are offered before time goes on.
     resumed: Option<(Vec<StreamState>, Instant)>,
     /// Packets that are not yet counted: those with a level that cannot be read, and those that could not be marked.
@@ -65,7 +65,15 @@ export!(AudioLevel, binds = [remote_streams], options = OPTIONS);
 impl Interceptor for AudioLevel {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
-        Ok(Self { options, streams: Vec::new(), speaker: None, due: None, resumed: None, malformed: 0, unmarked: 0 })
+        Ok(Self {
+            options,
+            streams: Vec::new(),
+            speaker: None,
+            ticking: false,
+            resumed: None,
+            malformed: 0,
+            unmarked: 0,
+        })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -129,14 +137,13 @@ impl Interceptor for AudioLevel {
             }
             None => self.malformed += 1,
         }
-        if self.due.is_none() {
+        if !self.ticking {
             self.begin(cx);
         }
         Outcome::Forward
     }
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
-        self.due = None;
         self.decide(cx);
         if self.malformed > 0 {
             cx.warn_once("malformed", "the peer's audio levels cannot be read; see the counter malformed");
@@ -146,21 +153,22 @@ impl Interceptor for AudioLevel {
                 cx.count(name, std::mem::take(count));
             }
         }
-        // Otherwise there is silence: the next packet starts the timer again.
-        if self.speaker.is_some() || self.streams.iter().any(|stream| !stream.activity.is_idle()) {
-            self.begin(cx);
+        if self.speaker.is_none() && self.streams.iter().all(|stream| stream.activity.is_idle()) {
+            // There is silence: the next packet starts the timer again.
+            self.ticking = false;
+            cx.wake_at(None);
         }
     }
 }
 
 impl AudioLevel {
-    /// Plans the next decision, unless it is planned.
+    /// Starts the timer, unless it runs.
     #[cold]
     #[inline(never)]
     fn begin(&mut self, cx: &mut Context) {
-        if self.due.is_none() {
-            self.due = Some(cx.now() + self.options.interval());
-            cx.wake_at(self.due);
+        if !self.ticking {
+            self.ticking = true;
+            cx.wake_every(self.options.interval());
         }
     }
 

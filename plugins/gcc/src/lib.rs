@@ -83,7 +83,7 @@ impl Interceptor for Gcc {
     fn bind_local_stream(&mut self, cx: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
         if info.has_feedback("transport-cc", "") || info.has_feedback("ack", "ccfb") {
             if self.streams.is_empty() {
-                cx.wake_after(SECOND);
+                cx.wake_every(SECOND);
                 self.estimator.begin(cx.now());
                 self.tell(cx);
             }
@@ -123,7 +123,6 @@ impl Interceptor for Gcc {
             self.estimator.silence(Duration::from_millis(millis.try_into().unwrap_or(0)));
             self.tell(cx);
         }
-        cx.wake_after(SECOND);
     }
 
     /// `{"target_bitrate": bits per second}`, as is published.

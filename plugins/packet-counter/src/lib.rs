@@ -7,7 +7,7 @@ pub struct PacketCounter(u64);
 
 impl Interceptor for PacketCounter {
     fn create(cx: &mut Context, _config: &str) -> Result<Self, Refusal> {
-        cx.wake_after(Duration::from_secs(1));
+        cx.wake_every(Duration::from_secs(1));
         Ok(PacketCounter(0))
     }
 
@@ -22,7 +22,6 @@ impl Interceptor for PacketCounter {
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
         cx.publish("packets", &self.0.to_string());
-        cx.wake_after(Duration::from_secs(1));
     }
 }
 

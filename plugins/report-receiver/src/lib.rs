@@ -13,7 +13,7 @@ mod wire;
 use std::hint::black_box;
 
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
+    Binding, Context, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
     StreamMap, export,
 };
 
@@ -26,8 +26,8 @@ use crate::state::SourceState;
 pub struct ReportReceiver {
     options: Options,
     streams: StreamMap<Stream>,
-    /// When the next report is due.
-    due: Option<Instant>,
+    /// Whether the timer runs.
+    ticking: bool,
     /// Sources of a predecessor, until their streams are bound.
     resumed: Vec<SourceState>,
 }
@@ -42,7 +42,7 @@ export!(ReportReceiver, place = Reports, wants = [emit_rtcp], binds = [rtcp_read
 
 impl Interceptor for ReportReceiver {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), due: None, resumed: Vec::new() })
+        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), ticking: false, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -77,7 +77,7 @@ impl Interceptor for ReportReceiver {
     fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {
         self.streams.remove(stream);
         if self.streams.is_empty() {
-            self.due = None;
+            self.ticking = false;
             cx.wake_at(None);
         }
     }
@@ -98,7 +98,7 @@ impl Interceptor for ReportReceiver {
             return Outcome::Forward;
         }
         stream.source.observe(header.sequence_number(), header.timestamp(), packet.time());
-        if self.due.is_none() {
+        if !self.ticking {
             self.begin(cx);
         }
         Outcome::Forward
@@ -122,21 +122,19 @@ impl Interceptor for ReportReceiver {
             cx.count("refused", 1);
         }
         cx.count("blocks", blocks.len() as u64);
-        self.due = None;
-        self.begin(cx);
     }
 }
 
 impl ReportReceiver {
-    /// Plans the next report. The first one is an interval after the first packet; from then on, one comes each
+    /// Starts the timer, unless it runs. The first report is an interval after the first packet; from then on, one comes each
     /// interval as long as there are streams, without blocks while nothing arrives (RFC 3550, 6.4.2): the peer hears
     /// that we are still there.
     #[cold]
     #[inline(never)]
     fn begin(&mut self, cx: &mut Context) {
-        if self.due.is_none() {
-            self.due = Some(cx.now() + self.options.interval());
-            cx.wake_at(self.due);
+        if !self.ticking {
+            self.ticking = true;
+            cx.wake_every(self.options.interval());
         }
     }
 }

@@ -12,7 +12,7 @@ mod wire;
 use std::hint::black_box;
 
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, StreamMap, export, warn,
+    Binding, Context, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, StreamMap, export, warn,
 };
 
 use crate::options::{OPTIONS, Options};
@@ -24,8 +24,8 @@ use crate::state::SourceState;
 pub struct ReportSender {
     options: Options,
     streams: StreamMap<Stream>,
-    /// When the next reports are due.
-    due: Option<Instant>,
+    /// Whether the timer runs.
+    ticking: bool,
     /// Streams of a predecessor, until they are bound.
     resumed: Vec<SourceState>,
 }
@@ -41,7 +41,7 @@ export!(ReportSender, place = Reports, wants = [emit_rtcp, wall_clock], binds = 
 
 impl Interceptor for ReportSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), due: None, resumed: Vec::new() })
+        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), ticking: false, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -90,14 +90,13 @@ impl Interceptor for ReportSender {
         let payload = packet.size().saturating_sub(header.len() + packet.padding()) as u32;
         let any_order = self.options.use_latest_packet;
         stream.source.observe(header.sequence_number(), header.timestamp(), packet.time(), payload, any_order);
-        if self.due.is_none() {
+        if !self.ticking {
             self.begin(cx);
         }
         Outcome::Forward
     }
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
-        self.due = None;
         let now = cx.now();
         let ntp = cx.ntp(now);
         let mut reports = Vec::new();
@@ -106,23 +105,25 @@ impl Interceptor for ReportSender {
                 wire::write(stream.ssrc, ntp, &report, &mut reports);
             }
         }
-        // Otherwise nobody sends: the next packet starts the timer again.
-        if !reports.is_empty() {
-            if cx.emit_rtcp(&reports).is_err() {
-                cx.count("refused", 1);
-            }
-            cx.count("reports", (reports.len() / wire::SIZE) as u64);
-            self.begin(cx);
+        if reports.is_empty() {
+            // Nobody sends: the next packet starts the timer again.
+            self.ticking = false;
+            cx.wake_at(None);
+            return;
         }
+        if cx.emit_rtcp(&reports).is_err() {
+            cx.count("refused", 1);
+        }
+        cx.count("reports", (reports.len() / wire::SIZE) as u64);
     }
 }
 
 impl ReportSender {
-    /// Plans the next reports, unless they are planned.
+    /// Starts the timer, unless it runs.
     fn begin(&mut self, cx: &mut Context) {
-        if self.due.is_none() {
-            self.due = Some(cx.now() + self.options.interval());
-            cx.wake_at(self.due);
+        if !self.ticking {
+            self.ticking = true;
+            cx.wake_every(self.options.interval());
         }
     }
 }

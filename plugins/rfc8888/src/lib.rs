@@ -21,8 +21,8 @@ use crate::state::SourceState;
 pub struct Rfc8888 {
     options: Options,
     sources: Vec<Source>,
-    /// When the next report is due.
-    due: Option<Instant>,
+    /// Whether the timer runs.
+    ticking: bool,
     /// What a predecessor left, and when: the streams of that moment are offered before time goes on.
     resumed: Option<(Vec<SourceState>, Instant)>,
 }
@@ -39,7 +39,7 @@ export!(Rfc8888, place = ArrivalFeedback, wants = [emit_rtcp, wall_clock], binds
 
 impl Interceptor for Rfc8888 {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, sources: Vec::new(), due: None, resumed: None })
+        Ok(Self { options: Options::parse(config)?, sources: Vec::new(), ticking: false, resumed: None })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -86,7 +86,7 @@ impl Interceptor for Rfc8888 {
         // A repaired packet arrived under another number than its own.
         if let Some(source) = source.filter(|_| !packet.repaired()) {
             source.arrivals.observe(packet.header().sequence_number(), packet.time());
-            if self.due.is_none() {
+            if !self.ticking {
                 self.begin(cx);
             }
         }
@@ -94,11 +94,12 @@ impl Interceptor for Rfc8888 {
     }
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
-        self.due = None;
-        // When nothing has come for an interval, the next packet starts the timer again.
         if self.sources.iter().any(|source| source.arrivals.pending()) {
             self.report(cx);
-            self.begin(cx);
+        } else {
+            // Nothing has come for an interval: the next packet starts the timer again.
+            self.ticking = false;
+            cx.wake_at(None);
         }
         let now = cx.now();
         for source in &mut self.sources {
@@ -116,13 +117,13 @@ impl Rfc8888 {
         known.map_or_else(Arrivals::default, SourceState::arrivals)
     }
 
-    /// Plans the next report, unless it is planned.
+    /// Starts the timer, unless it runs.
     #[cold]
     #[inline(never)]
     fn begin(&mut self, cx: &mut Context) {
-        if self.due.is_none() {
-            self.due = Some(cx.now() + self.options.interval());
-            cx.wake_at(self.due);
+        if !self.ticking {
+            self.ticking = true;
+            cx.wake_every(self.options.interval());
         }
     }
 

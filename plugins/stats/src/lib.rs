@@ -45,8 +45,8 @@ pub struct Stats {
     outbound: Vec<(Stream, Outbound)>,
     /// Reference times that this side has sent (RFC 3611, 4.4).
     reference_times: Reports,
-    /// When the statistics are next published.
-    due: Option<Instant>,
+    /// Whether the timer runs, at which the statistics are published.
+    ticking: bool,
     /// A predecessor's streams, until they are bound.
     resumed: State,
 }
@@ -66,7 +66,7 @@ impl Interceptor for Stats {
             inbound: Vec::new(),
             outbound: Vec::new(),
             reference_times: Reports::default(),
-            due: None,
+            ticking: false,
             resumed: State::default(),
         })
     }
@@ -206,13 +206,11 @@ impl Interceptor for Stats {
     }
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
-        self.due = None;
         if self.options.interval().is_some() {
             for document in self.report(cx, DOCUMENT) {
                 cx.publish("stats", &document);
             }
         }
-        self.begin(cx);
     }
 
     fn control(&mut self, cx: &mut Context, request: &str) -> Result<String, Refusal> {
@@ -224,17 +222,17 @@ impl Interceptor for Stats {
 }
 
 impl Stats {
-    /// Plans the next publication, unless it is planned. Where none is wanted, headers wait for it all the same.
+    /// Starts the timer, unless it runs. Where nothing is to be published, headers wait for it all the same.
     fn begin(&mut self, cx: &mut Context) {
-        if self.due.is_none() {
-            self.due = Some(cx.now() + self.options.interval().unwrap_or(IDLE));
-            cx.wake_at(self.due);
+        if !self.ticking {
+            self.ticking = true;
+            cx.wake_every(self.options.interval().unwrap_or(IDLE));
         }
     }
 
     /// Nothing is published while there are no streams.
     fn rest(&mut self, cx: &mut Context) {
-        if self.inbound.is_empty() && self.outbound.is_empty() && self.due.take().is_some() {
+        if self.inbound.is_empty() && self.outbound.is_empty() && std::mem::take(&mut self.ticking) {
             cx.wake_at(None);
         }
     }

@@ -14,8 +14,8 @@ mod state;
 use std::hint::black_box;
 
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, SessionInfo, StreamId,
-    StreamInfo, StreamMap, export,
+    Binding, Context, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, SessionInfo, StreamId, StreamInfo,
+    StreamMap, export,
 };
 
 use crate::arrivals::Arrivals;
@@ -40,8 +40,8 @@ pub struct TwccSender {
     media: u32,
     /// Of feedback packets, so that the peer can tell when one is lost.
     count: u8,
-    /// When the next feedback is due.
-    due: Option<Instant>,
+    /// Whether the timer runs.
+    ticking: bool,
 }
 
 export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], binds = [remote_streams], options = OPTIONS);
@@ -49,7 +49,14 @@ export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], binds = [remot
 impl Interceptor for TwccSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
-        Ok(Self { options, streams: StreamMap::new(), arrivals: Arrivals::default(), media: 0, count: 0, due: None })
+        Ok(Self {
+            options,
+            streams: StreamMap::new(),
+            arrivals: Arrivals::default(),
+            media: 0,
+            count: 0,
+            ticking: false,
+        })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -96,7 +103,7 @@ impl Interceptor for TwccSender {
         if let Some([high, low]) = header.extension(*id) {
             self.media = header.ssrc();
             self.arrivals.observe(u16::from_be_bytes([*high, *low]), packet.time());
-            if self.due.is_none() {
+            if !self.ticking {
                 self.begin(cx);
             }
         }
@@ -104,27 +111,28 @@ impl Interceptor for TwccSender {
     }
 
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
-        self.due = None;
-        // When nothing has come for an interval, the next packet starts the timer again.
         if self.arrivals.pending() {
             let packets = self.feedback(cx.session());
             if cx.emit_rtcp(&packets).is_err() {
                 cx.count("refused", 1);
             }
-            self.begin(cx);
+        } else {
+            // Nothing has come for an interval: the next packet starts the timer again.
+            self.ticking = false;
+            cx.wake_at(None);
         }
         self.arrivals.forget(cx.now(), self.options.window());
     }
 }
 
 impl TwccSender {
-    /// Plans the next feedback, unless it is planned.
+    /// Starts the timer, unless it runs.
     #[cold]
     #[inline(never)]
     fn begin(&mut self, cx: &mut Context) {
-        if self.due.is_none() {
-            self.due = Some(cx.now() + self.options.interval());
-            cx.wake_at(self.due);
+        if !self.ticking {
+            self.ticking = true;
+            cx.wake_every(self.options.interval());
         }
     }
 

@@ -110,6 +110,11 @@ impl Context {
         self.now.set(None);
     }
 
+    /// What the host's time is in this call, from what it brings: then it need not be asked for.
+    pub(crate) fn tell_now(&self, now: Instant) {
+        self.now.set(self.now.get().or(Some(now)));
+    }
+
     /// What is called from now on belongs to the session in this slot.
     #[inline]
     pub(crate) fn enter(&mut self, slot: usize) {
@@ -162,7 +167,7 @@ impl Context {
     /// once, after this call. Timers are kept to the millisecond, rounded up. While it is set, headers of streams that the plugin
     /// [follows](crate::Binding::FOLLOW) may wait for it.
     pub fn wake_at(&mut self, at: Option<Instant>) {
-        host::wake_session(self.id(), at);
+        host::wake_session(self.id(), at, Duration::ZERO);
     }
 
     /// Sets the session's timer to `delay` from now.
@@ -170,9 +175,21 @@ impl Context {
         self.wake_at(Some(self.now() + delay));
     }
 
+    /// Makes the session's timer a ticker: it is due `interval` from now, and again after each interval, until it is set otherwise.
+    /// That is less work than to set it anew each time, and does not drift. A tick that the host could not tell of before the
+    /// next is left out. The interval is rounded up to milliseconds; of nothing, it is as [`wake_after`](Self::wake_after) has it.
+    pub fn wake_every(&mut self, interval: Duration) {
+        host::wake_session(self.id(), Some(self.now() + interval), interval);
+    }
+
     /// The same as [`wake_at`](Self::wake_at) for the stream's one timer.
     pub fn wake_stream_at(&mut self, stream: StreamId, at: Option<Instant>) {
-        host::wake_stream(stream, at);
+        host::wake_stream(stream, at, Duration::ZERO);
+    }
+
+    /// The same as [`wake_every`](Self::wake_every) for the stream's one timer.
+    pub fn wake_stream_every(&mut self, stream: StreamId, interval: Duration) {
+        host::wake_stream(stream, Some(self.now() + interval), interval);
     }
 
     /// Sends an RTP packet of the plugin's own: it passes the plugins still ahead, towards the wire for a local stream and

@@ -293,6 +293,7 @@ impl<T: Interceptor> Instance<T> {
         let Some(slot) = slot else { return };
         if let Some(Some(member)) = self.slots.get_mut(slot as usize) {
             self.cx.enter(slot as usize);
+            self.cx.tell_now(head.facts().time);
             member.interceptor.handle_timeout(&mut self.cx, stream);
         }
     }

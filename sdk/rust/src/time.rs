@@ -31,14 +31,17 @@ impl Instant {
     }
 }
 
+/// A span in nanoseconds, at most what 64 bits hold. In two steps: the 128 bits of `Duration::as_nanos` are dear in a guest.
+pub(crate) const fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(span.subsec_nanos() as u64)
+}
+
 impl Add<Duration> for Instant {
     type Output = Instant;
 
     /// Saturates at the end of the clock, in 584 years.
     fn add(self, later: Duration) -> Instant {
-        // In two steps of 64 bits: the 128 bits of `Duration::as_nanos` are dear in a guest.
-        let nanos = later.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(later.subsec_nanos()));
-        Instant(self.0.saturating_add(nanos))
+        Instant(self.0.saturating_add(nanos(later)))
     }
 }
 
@@ -62,8 +65,7 @@ impl Sub<Duration> for Instant {
 
     /// Saturates at the clock's zero.
     fn sub(self, span: Duration) -> Instant {
-        let nanos = span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()));
-        Instant(self.0.saturating_sub(nanos))
+        Instant(self.0.saturating_sub(nanos(span)))
     }
 }
 

@@ -15,7 +15,7 @@
 (import "[export]sandbar:interceptor/member@0.1.0" "[resource-new]interceptor" (func $new (param i32) (result i32)))
 (import "sandbar:interceptor/burst@0.1.0" "next" (func $next (param i32 i32)))
 (import "sandbar:interceptor/time@0.1.0" "now" (func $now (result i64)))
-(import "sandbar:interceptor/time@0.1.0" "wake-session" (func $wake-session (param i32 i32 i64)))
+(import "sandbar:interceptor/time@0.1.0" "wake-session" (func $wake-session (param i32 i32 i64 i64)))
 
 (memory $memory 34)
 (table $table 1 funcref)
@@ -125,7 +125,7 @@
   (i32.const 16))
 
 (func $wake (param $session i32)
-  (call $wake-session (local.get $session) (i32.const 1) (i64.add (call $now) (i64.const 10000000))))
+  (call $wake-session (local.get $session) (i32.const 1) (i64.add (call $now) (i64.const 10000000)) (i64.const 0)))
 
 (func $process (param $frames i32) (param $length i32)
   (local $end i32)

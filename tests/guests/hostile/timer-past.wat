@@ -1,4 +1,4 @@
 ;; Sets its timer to what has passed, again and again.
 
 (func $wake (param $session i32)
-  (call $wake-session (local.get $session) (i32.const 1) (i64.const 0)))
+  (call $wake-session (local.get $session) (i32.const 1) (i64.const 0) (i64.const 0)))

@@ -129,6 +129,8 @@ attackers! {
     timer_far: Harmless;
     timer_at_the_end_of_time: Harmless;
     timer_of_nobody: Harmless;
+    timer_each_nanosecond: Harmless;
+    timer_ticks_for_ever: Harmless;
 
     // What is told.
     log_flood: Counted("unheard");

@@ -1,13 +1,15 @@
 //! The component's imports. Each function is only reached by what the plugin uses, so that the linker leaves out the
 //! others, and the component imports no more than it needs.
 
+use std::time::Duration;
+
 use crate::attributes::{Attribute, Value};
 use crate::bindings::sandbar::interceptor as imports;
 use crate::bindings::sandbar::interceptor::types::{AttributeParam, AttributeResult, ValueParam, ValueResult};
 use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
 use crate::error::{AttributeError, EmitError, SinkError, StampError};
 use crate::stream::{SessionId, StreamId};
-use crate::time::Instant;
+use crate::time::{Instant, nanos};
 
 #[inline]
 pub(crate) fn next(frames: &[u8]) {
@@ -20,13 +22,13 @@ pub(crate) fn now() -> Instant {
 }
 
 #[inline]
-pub(crate) fn wake_session(session: SessionId, at: Option<Instant>) {
-    imports::time::wake_session(session.number(), at.map(Instant::as_nanos));
+pub(crate) fn wake_session(session: SessionId, at: Option<Instant>, every: Duration) {
+    imports::time::wake_session(session.number(), at.map(Instant::as_nanos), nanos(every));
 }
 
 #[inline]
-pub(crate) fn wake_stream(stream: StreamId, at: Option<Instant>) {
-    imports::time::wake_stream(stream.number(), at.map(Instant::as_nanos));
+pub(crate) fn wake_stream(stream: StreamId, at: Option<Instant>, every: Duration) {
+    imports::time::wake_stream(stream.number(), at.map(Instant::as_nanos), nanos(every));
 }
 
 pub(crate) fn emit_rtp(

@@ -12,6 +12,7 @@ use crate::instance::{Direction, Instance};
 use crate::stream::{SessionId, SessionInfo, StreamId, StreamInfo};
 use crate::testing::feed::{Feed, Packet};
 use crate::testing::history::History;
+use crate::testing::timer::Timer;
 use crate::testing::world::{Shown, Stream, World, enter};
 use crate::time::Instant;
 
@@ -152,7 +153,7 @@ impl<T: Plugin> Harness<T> {
         let id = StreamId::new(self.streams);
         // The stream is there before the plugin answers: it may set its timer while it is being bound.
         let (info_, binding, history) = (info.clone(), Binding::PASS, History::new(0));
-        self.world().streams.push(Stream { id, direction, info: info_, binding, history, wake: None });
+        self.world().streams.push(Stream { id, direction, info: info_, binding, history, timer: Timer::default() });
         if !asked::<T>(direction) {
             return Ok(id);
         }
@@ -364,7 +365,7 @@ impl<T: Plugin> Harness<T> {
     /// When the next timer is due, of the session or a stream.
     pub fn next_timeout(&self) -> Option<Instant> {
         let world = self.world_ref();
-        world.session_wake.into_iter().chain(world.streams.iter().filter_map(|stream| stream.wake)).min()
+        world.timer.at.into_iter().chain(world.streams.iter().filter_map(|stream| stream.timer.at)).min()
     }
 
     /// Calls the plugin for the timers that are due at `due`, in one batch as the host does.
@@ -374,12 +375,12 @@ impl<T: Plugin> Harness<T> {
         let world = self.world();
         world.shown.clear();
         let mut packet = 0;
-        if world.session_wake.take_if(|wake| *wake <= due).is_some() {
+        if world.timer.ring(due) {
             push(&mut frames, kind::SESSION_TIMER, SESSION.number(), packet, &feed, world.now, 0);
             packet += 1;
         }
         for stream in &mut world.streams {
-            if stream.wake.take_if(|wake| *wake <= due).is_some() {
+            if stream.timer.ring(due) {
                 push(&mut frames, kind::STREAM_TIMER, stream.id.number(), packet, &feed, world.now, 0);
                 packet += 1;
             }
@@ -414,7 +415,7 @@ impl<T: Plugin> Harness<T> {
         let world = self.world();
         world.release_held(|_| true);
         world.streams.clear();
-        world.session_wake = None;
+        world.timer = Timer::default();
         world.own_values.clear();
     }
 

@@ -1,16 +1,14 @@
 //! The host's functions, as the harness has them: the native counterpart of the component's imports.
 
+use std::time::Duration;
+
 use crate::attributes::{Attribute, Value};
 use crate::context::{HeldId, HeldPacket, HistoryEntry, Level, Payload};
 use crate::error::{AttributeError, EmitError, SinkError, StampError};
 use crate::stream::{SessionId, StreamId};
+use crate::testing::timer::Timer;
 use crate::testing::world::with;
 use crate::time::Instant;
-
-/// Timers are kept to the millisecond, rounded up.
-fn due(at: Instant) -> Instant {
-    Instant::from_nanos(at.as_nanos().div_ceil(1_000_000).saturating_mul(1_000_000))
-}
 
 pub(crate) fn next(frames: &[u8]) {
     with(|world| world.next(frames));
@@ -20,14 +18,14 @@ pub(crate) fn now() -> Instant {
     with(|world| world.now)
 }
 
-pub(crate) fn wake_session(_: SessionId, at: Option<Instant>) {
-    with(|world| world.session_wake = at.map(due));
+pub(crate) fn wake_session(_: SessionId, at: Option<Instant>, every: Duration) {
+    with(|world| world.timer = Timer::new(at, every));
 }
 
-pub(crate) fn wake_stream(stream: StreamId, at: Option<Instant>) {
+pub(crate) fn wake_stream(stream: StreamId, at: Option<Instant>, every: Duration) {
     with(|world| {
         if let Some(stream) = world.stream(stream) {
-            stream.wake = at.map(due);
+            stream.timer = Timer::new(at, every);
         }
     });
 }

@@ -49,6 +49,7 @@ mod feed;
 mod harness;
 mod history;
 pub(crate) mod host;
+mod timer;
 mod world;
 
 pub use drive::Drive;

@@ -16,6 +16,7 @@ use crate::stream::{StreamId, StreamInfo};
 use crate::testing::feed::{Feed, Packet};
 use crate::testing::harness::Setup;
 use crate::testing::history::History;
+use crate::testing::timer::Timer;
 use crate::time::Instant;
 
 /// What one call may emit (the host's defaults).
@@ -42,7 +43,7 @@ pub(crate) struct Stream {
     pub(crate) info: StreamInfo,
     pub(crate) binding: Binding,
     pub(crate) history: History,
-    pub(crate) wake: Option<Instant>,
+    pub(crate) timer: Timer,
 }
 
 impl Stream {
@@ -87,7 +88,7 @@ pub(crate) struct World {
     pub(crate) setup: Setup,
     pub(crate) now: Instant,
     pub(crate) streams: Vec<Stream>,
-    pub(crate) session_wake: Option<Instant>,
+    pub(crate) timer: Timer,
     pub(crate) shown: Vec<Shown>,
     pub(crate) went_on: Vec<Packet>,
     pub(crate) emitted_rtp: Vec<Packet>,
@@ -145,7 +146,7 @@ impl World {
             random: setup.seed,
             setup,
             streams: Vec::new(),
-            session_wake: None,
+            timer: Timer::default(),
             shown: Vec::new(),
             went_on: Vec::new(),
             emitted_rtp: Vec::new(),

@@ -74,7 +74,7 @@ impl Counter {
 
     fn arm(&self) {
         if self.config.publish_ms > 0 {
-            time::wake_session(self.session, Some(time::now() + self.config.publish_ms * 1_000_000));
+            time::wake_session(self.session, Some(time::now() + self.config.publish_ms * 1_000_000), 0);
         }
     }
 

@@ -4,7 +4,7 @@ struct Plugin(u64);
 
 impl Interceptor for Plugin {
     fn create(cx: &mut Context, _config: &str) -> Result<Self, Refusal> {
-        cx.wake_after(Duration::from_secs(1));
+        cx.wake_every(Duration::from_secs(1));
         Ok(Plugin(0))
     }
     fn bind_remote_stream(&mut self, _: &mut Context, _: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
@@ -16,7 +16,6 @@ impl Interceptor for Plugin {
     }
     fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
         cx.publish("packets", &self.0.to_string());
-        cx.wake_after(Duration::from_secs(1));
     }
 }
 
