@@ -22,7 +22,6 @@ pub(crate) use batched::{Batch as BatchLane, BatchIndices as BatchLaneIndices};
 pub(crate) use typed::exports::sandbar::interceptor::description as describe;
 pub(crate) use typed::exports::sandbar::interceptor::member;
 pub(crate) use typed::sandbar::interceptor::{
-    attributes, emit_error, emit_rtcp, emit_rtp, history, hold, random, sink, stamps, telemetry, time, types,
-    wall_clock,
+    attributes, emit_error, emit_rtp, history, hold, random, sink, stamps, telemetry, time, types, wall_clock,
 };
 pub(crate) use typed::{Interceptor, InterceptorIndices};

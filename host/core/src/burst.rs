@@ -586,12 +586,8 @@ impl Shard {
             }
             match packet {
                 Packet::Rtcp(rtcp) if direction == Direction::Write => {
-                    // It waits for the tick's end.
                     let Some(session) = sessions.get_mut(*id) else { return false };
-                    if session.rtcp_out.is_empty() {
-                        talkers.push(*id);
-                    }
-                    session.rtcp_out.push(std::mem::take(&mut rtcp.bytes));
+                    session.speak(*id, std::mem::take(&mut rtcp.bytes), talkers);
                     false
                 }
                 _ => {

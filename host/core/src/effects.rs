@@ -6,7 +6,8 @@ use crate::event::Event;
 use crate::fault::{Fault, FaultKind};
 use crate::guest::{Batch, Effects, Note, Out, Shown};
 use crate::hops::Action;
-use crate::packet::{Kind, Packet, RtpPacket};
+use crate::packet::{Kind, Packet, RtcpPacket, RtpPacket};
+use crate::rtcp;
 use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
 use crate::shard::Shard;
 use crate::time::Instant;
@@ -165,16 +166,16 @@ impl Shard {
                     let Some(packet) = packets.next() else { break };
                     let Some(bound) = self.instances[id].guest().streams.get(stream) else { continue };
                     let (seat, key, direction) = (bound.seat, bound.stream, Direction::of_stream(bound.local));
-                    self.emit(id, seat, direction, Some(key), packet, step.as_deref_mut(), anchor);
+                    self.emit(id, seat, direction, key, packet, step.as_deref_mut(), anchor);
                 }
                 Out::Hold => {
                     let Some(hold) = holds.next() else { break };
                     let now = self.instances[id].guest().call.now;
                     self.apply_hold(now, id, hold, batch, step.as_deref_mut(), anchor);
                 }
-                Out::Rtcp { seat } => {
-                    let Some(packet) = packets.next() else { break };
-                    self.emit(id, seat, Direction::Write, None, packet, step.as_deref_mut(), anchor);
+                Out::Rtcp { seat, start, end } => {
+                    let bytes = effects.handed.get(start as usize..end as usize).unwrap_or_default();
+                    self.emit_rtcp(id, seat, bytes, step.as_deref_mut(), anchor);
                 }
             }
         }
@@ -198,14 +199,32 @@ impl Shard {
         }
     }
 
-    /// Sends a packet of a plugin's own on its way.
+    /// Sends RTCP of a plugin's own on its way: to the end of it, where none of the members ahead has to do with it.
+    fn emit_rtcp(&mut self, id: InstanceId, seat: u32, bytes: &[u8], step: Option<&mut Step<'_>>, anchor: u32) {
+        let Self { instances, sessions, talkers, compounds, .. } = self;
+        let guest = instances[id].guest();
+        let Some(Owner { session, member }) = guest.seats.get(seat).map(|seat| seat.owner) else { return };
+        let Some(owner) = sessions.get_mut(session) else { return };
+        let Some(index) = owner.member(member) else { return };
+        owner.places[index].emitted += 1;
+        let next = behind(Direction::Write, index as u16);
+        let bytes = rtcp::put(compounds, &[bytes]);
+        if owner.rtcp[Direction::Write as usize].ahead(Direction::Write, next).is_none() {
+            owner.speak(session, bytes, talkers);
+            return;
+        }
+        let packet = Packet::Rtcp(RtcpPacket { time: guest.call.now, ..RtcpPacket::plain(bytes) });
+        self.leave(Direction::Write, index, Slot::new(session, None, Direction::Write, next, packet), step, anchor);
+    }
+
+    /// Sends RTP of a plugin's own on its way.
     #[expect(clippy::too_many_arguments, reason = "one call, and all of them are of different types")]
     fn emit(
         &mut self,
         id: InstanceId,
         seat: u32,
         direction: Direction,
-        stream: Option<StreamId>,
+        stream: StreamId,
         packet: Packet,
         step: Option<&mut Step<'_>>,
         anchor: u32,
@@ -217,7 +236,7 @@ impl Shard {
         let Some(index) = owner.member(member) else { return };
         owner.places[index].emitted += 1;
         let next = behind(direction, index as u16);
-        self.leave(direction, index, Slot::new(session, stream, direction, next, packet), step, anchor);
+        self.leave(direction, index, Slot::new(session, Some(stream), direction, next, packet), step, anchor);
     }
 
     /// Lets a packet go on that comes from a member: into the running step where it goes the same way, so that the order

@@ -26,14 +26,20 @@ use crate::timers::{Scope, Timer};
 use crate::values::{Changes, Values};
 use crate::{packet, rtcp, sink};
 
-/// One session's interceptor within an instance.
+/// One session's interceptor within an instance. Laid out as it is written: what a timer and what it brings about ask for lies
+/// together.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Seat {
     pub(crate) owner: crate::session::Owner,
+    pub(crate) timer: Timer,
     pub(crate) mtu: u16,
+    pub(crate) used: Used,
+    /// What it has of its tenant's, and of that memory, bytes that its histories may come to.
+    pub(crate) holdings: Holdings,
+    pub(crate) histories: u64,
     /// The session's streams that the plugin was asked about.
     pub(crate) streams: SmallVec<[u32; 2]>,
-    pub(crate) timer: Timer,
     pub(crate) resource: Option<ResourceAny>,
     pub(crate) metrics: Vec<(String, Metric)>,
     /// Packets that went on as they came because the change would have made them larger than the MTU.
@@ -42,12 +48,8 @@ pub(crate) struct Seat {
     /// The session's values, and what the running call has set of them.
     pub(crate) values: Values,
     pub(crate) changes: Changes,
-    pub(crate) used: Used,
     pub(crate) held: Held,
     pub(crate) stamps: Stamps,
-    /// What it has of its tenant's, and of that memory, bytes that its histories may come to.
-    pub(crate) holdings: Holdings,
-    pub(crate) histories: u64,
     /// While it takes over from a predecessor.
     pub(crate) inheritance: Option<Box<Inheritance>>,
 }
@@ -339,7 +341,7 @@ impl Batch {
     }
 }
 
-/// A packet that leaves the guest, or does not. Those of its own are among its [packets](Effects::packets), in the same order.
+/// A packet that leaves the guest, or does not. RTP of its own is among its [packets](Effects::packets), in the same order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Out {
     /// One that it was given. In place of what was shown come these bytes of what it [handed](Effects::handed) back,
@@ -349,8 +351,8 @@ pub(crate) enum Out {
     Added { token: u32 },
     /// RTP of its own on a stream it has bound.
     Rtp { stream: u32 },
-    /// RTCP of its own.
-    Rtcp { seat: u32 },
+    /// RTCP of its own: these bytes of what it handed over.
+    Rtcp { seat: u32, start: u32, end: u32 },
     /// The next of its [holds](Effects::holds).
     Hold,
 }
@@ -367,7 +369,7 @@ pub(crate) enum Note {
 pub(crate) struct Effects {
     pub(crate) out: Vec<Out>,
     pub(crate) packets: Vec<Packet>,
-    /// What packets that were handed on become.
+    /// What packets that were handed on become, and RTCP.
     pub(crate) handed: Vec<u8>,
     pub(crate) holds: Vec<Hold>,
     /// Timers that have been set or cleared.

@@ -1,18 +1,19 @@
 //! The contract's imports: what a guest may ask of the host. Each call is bounded, and what it brings about is kept with
 //! the guest until the call that it is part of has returned.
 
+use std::ops::Range;
+
 use wasmtime::component::{HasSelf, Linker, WasmList};
 
 use crate::attributes::{Attributes, Value};
 use crate::bindings::{
-    attributes, emit_error, emit_rtcp, emit_rtp, history, hold, random, sink, stamps, telemetry, time, types,
-    wall_clock,
+    attributes, emit_error, emit_rtp, history, hold, random, sink, stamps, telemetry, time, types, wall_clock,
 };
 use crate::event::Level;
 use crate::fault::FaultKind;
 use crate::guest::{Bound, Guest, Metric, Note, Out, Shown};
 use crate::hold::{Hold, Place};
-use crate::packet::{self, Fixed, Packet, RtcpPacket, RtpPacket};
+use crate::packet::{self, Fixed, Packet, RtpPacket};
 use crate::plugin::CONTRACT;
 use crate::rtcp;
 use crate::tenant::Quota;
@@ -33,7 +34,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     emit_error::add_to_linker::<_, Own>(linker, |guest| guest)?;
     time::add_to_linker::<_, Own>(linker, |guest| guest)?;
     emit_rtp::add_to_linker::<_, Own>(linker, |guest| guest)?;
-    emit_rtcp::add_to_linker::<_, Own>(linker, |guest| guest)?;
     history::add_to_linker::<_, Own>(linker, |guest| guest)?;
     hold::add_to_linker::<_, Own>(linker, |guest| guest)?;
     attributes::add_to_linker::<_, Own>(linker, |guest| guest)?;
@@ -42,11 +42,11 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     random::add_to_linker::<_, Own>(linker, |guest| guest)?;
     sink::add_to_linker::<_, Own>(linker, |guest| guest)?;
     stamps::add_to_linker::<_, Own>(linker, |guest| guest)?;
-    // By hand, so that the guest's bytes are read where they are.
+    // By hand, these two, so that the guest's bytes are read where they are. They are copied, as they take effect after the call, when
+    // the guest may have written something else there.
     linker.instance(&format!("sandbar:interceptor/burst@{CONTRACT}"))?.func_wrap(
         "next",
         |mut store: wasmtime::StoreContextMut<'_, Guest>, (frames,): (WasmList<u8>,)| {
-            // Copied, as they take effect after the call, when the guest may have written something else there.
             let mut handed = std::mem::take(&mut store.data_mut().call.effects.handed);
             let start = handed.len();
             handed.extend_from_slice(frames.as_le_slice(&store));
@@ -57,6 +57,24 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                 guest.call.blame = Some(FaultKind::BadBatch);
                 wasmtime::Error::msg(refused.to_string())
             })
+        },
+    )?;
+    linker.instance(&format!("sandbar:interceptor/emit-rtcp@{CONTRACT}"))?.func_wrap(
+        "emit",
+        |mut store: wasmtime::StoreContextMut<'_, Guest>, (seat, packets): (u32, WasmList<u8>)| {
+            if let Err(error) = store.data().check_rtcp(seat, packets.as_le_slice(&store)) {
+                return Ok((Err(error),));
+            }
+            let mut handed = std::mem::take(&mut store.data_mut().call.effects.handed);
+            let start = handed.len();
+            handed.extend_from_slice(packets.as_le_slice(&store));
+            let guest = store.data_mut();
+            let result = guest.emit_rtcp(seat, start..handed.len());
+            if result.is_err() {
+                handed.truncate(start);
+            }
+            guest.call.effects.handed = handed;
+            Ok((result,))
         },
     )?;
     Ok(())
@@ -211,19 +229,22 @@ impl Guest {
         Ok(())
     }
 
-    fn emit_rtcp(&mut self, seat: u32, packets: Vec<u8>) -> Result<(), emit_error::Error> {
+    /// Whether this is RTCP that a session may send.
+    fn check_rtcp(&self, seat: u32, packets: &[u8]) -> Result<(), emit_error::Error> {
         use emit_error::Error;
         let mtu = usize::from(self.seats.get(seat).ok_or(Error::Unknown)?.mtu);
-        rtcp::check(&packets).map_err(|error| Error::Malformed(error.to_string()))?;
-        if rtcp::largest(&packets) > mtu {
-            return Err(Error::TooLarge);
+        rtcp::check(packets).map_err(|error| Error::Malformed(error.to_string()))?;
+        if rtcp::largest(packets) > mtu { Err(Error::TooLarge) } else { Ok(()) }
+    }
+
+    /// Sends RTCP that has been checked: these bytes of what was handed over.
+    fn emit_rtcp(&mut self, seat: u32, bytes: Range<usize>) -> Result<(), emit_error::Error> {
+        if !self.spend(seat, bytes.len()) {
+            return Err(emit_error::Error::Quota);
         }
-        if !self.spend(seat, packets.len()) {
-            return Err(Error::Quota);
-        }
-        self.call
-            .effects
-            .send(Out::Rtcp { seat }, RtcpPacket { time: self.call.now, ..RtcpPacket::plain(packets.into()) });
+        // What one call may emit ends far below 4 GiB.
+        let (start, end) = (bytes.start as u32, bytes.end as u32);
+        self.call.effects.out.push(Out::Rtcp { seat, start, end });
         Ok(())
     }
 }
@@ -237,12 +258,6 @@ impl emit_rtp::Host for Guest {
         attributes: Vec<types::Attribute>,
     ) -> wasmtime::Result<Result<(), emit_error::Error>> {
         Ok(self.emit_rtp(stream, &header, payload, attributes))
-    }
-}
-
-impl emit_rtcp::Host for Guest {
-    fn emit(&mut self, session: u32, packets: Vec<u8>) -> wasmtime::Result<Result<(), emit_error::Error>> {
-        Ok(self.emit_rtcp(session, packets))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sessions, their streams and the members of their chains, as the shard keeps them.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -221,32 +222,34 @@ pub struct SessionCounts {
     pub unwrapped: u64,
 }
 
-/// A session of the shard.
+/// A session of the shard. Laid out as it is written: where there are many, little of them is in the processor's cache, so what one
+/// packet asks for lies together, and what a plugin's feedback asks for.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Session {
+    /// Streams by the SSRCs of themselves and their companions, sorted.
+    pub(crate) remote: Sources,
+    pub(crate) counts: SessionCounts,
+    /// Headers that members which follow are still to be shown.
+    pub(crate) log: Log,
+    pub(crate) local: Sources,
+    /// RTCP that waits for the end of the tick.
+    pub(crate) rtcp_out: SmallVec<[Bytes; 1]>,
+    pub(crate) speaker: Speaker,
+    /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has. Those are few, so that what each
+    /// packet asks for is not far apart.
+    pub(crate) rtcp: [Hops; 2],
+    /// Of each member, in the same order as `members`, what packets of its own ask for.
+    pub(crate) places: SmallVec<[Place; 8]>,
+    pub(crate) members: Vec<Member>,
+    pub(crate) next_member: u32,
+    pub(crate) unbound: Box<[Hops; 2]>,
     pub(crate) name: String,
     pub(crate) tenant: TenantId,
     /// The session itself, of its tenant's.
     pub(crate) holdings: Holdings,
     pub(crate) malformed: Malformed,
     pub(crate) info: SessionInfo,
-    pub(crate) speaker: Speaker,
-    pub(crate) members: Vec<Member>,
-    /// Of each member, in the same order, what packets of its own ask for.
-    pub(crate) places: SmallVec<[Place; 8]>,
-    pub(crate) next_member: u32,
-    /// What members do with RTCP, in each direction, and with packets of SSRCs that no stream has. Those are few, so that what each
-    /// packet asks for is not far apart.
-    pub(crate) rtcp: [Hops; 2],
-    pub(crate) unbound: Box<[Hops; 2]>,
-    /// Streams by the SSRCs of themselves and their companions, sorted.
-    pub(crate) local: Sources,
-    pub(crate) remote: Sources,
-    /// RTCP that waits for the end of the tick.
-    pub(crate) rtcp_out: SmallVec<[Bytes; 1]>,
-    pub(crate) counts: SessionCounts,
-    /// Headers that members which follow are still to be shown.
-    pub(crate) log: Log,
     /// State of the host's own random numbers for this session.
     pub(crate) random: u64,
     /// When it was last told that its peer sends what cannot be read.
@@ -311,6 +314,22 @@ impl Session {
 
     pub(crate) fn own_hops_mut(&mut self) -> impl Iterator<Item = &mut Hops> {
         self.rtcp.iter_mut().chain(self.unbound.iter_mut())
+    }
+
+    /// Looks at what feedback of its members will ask for.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        self.log.warm();
+        black_box((self.rtcp_out.len(), self.places.len(), self.rtcp[Direction::Write as usize].len()));
+    }
+
+    /// Has RTCP wait for the end of the tick, when all of it is merged, for those who have some.
+    #[inline]
+    pub(crate) fn speak(&mut self, id: SessionId, bytes: Bytes, talkers: &mut Vec<SessionId>) {
+        if self.rtcp_out.is_empty() {
+            talkers.push(id);
+        }
+        self.rtcp_out.push(bytes);
     }
 
     /// Counts bytes that are not what they were said to be. The answer is what goes on, past all members, if it may.

@@ -151,10 +151,23 @@ impl Shard {
         self.crowded = CROWDED.max(2 * self.wheel.len());
     }
 
+    /// Looks at what timers will ask of their sessions before the first is seen to: see [`warm`](Self::warm).
+    fn warm_owners(&self, due: &[Alarm]) {
+        for alarm in due {
+            if let Alarm::Timer(id, Scope::Session(seat)) = alarm
+                && let Some(seat) = self.instances.get(*id).and_then(|instance| instance.guest().seats.get(*seat))
+                && let Some(session) = self.sessions.get(seat.owner.session)
+            {
+                session.warm();
+            }
+        }
+    }
+
     /// Wakes whoever's timer is due.
     pub(crate) fn expire(&mut self, now: Instant) {
         let mut due = Vec::new();
         self.wheel.expire(now, &mut due);
+        self.warm_owners(&due);
         let mut called: Vec<InstanceId> = Vec::new();
         for alarm in due {
             let (id, scope) = match alarm {

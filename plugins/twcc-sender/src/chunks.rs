@@ -63,7 +63,8 @@ impl Chunks {
             } else if self.fits_a_vector(status) && !same {
                 1
             } else {
-                self.write_one();
+                let chunk = self.take_one();
+                self.bytes.extend_from_slice(&chunk);
                 continue;
             };
             self.set(self.count, self.count + added, status);
@@ -97,50 +98,46 @@ impl Chunks {
         self.count < TWO_BIT || (self.count < ONE_BIT && !self.large && status != Status::LargeDelta)
     }
 
-    /// Writes as many of the waiting statuses as fill a chunk.
-    fn write_one(&mut self) {
+    /// A chunk of as many of the waiting statuses as fill it.
+    fn take_one(&mut self) -> [u8; CHUNK] {
+        let chunk;
         if !self.mixed {
-            self.push(self.status(0) << 13 | self.count as u16);
+            chunk = self.status(0) << 13 | self.count as u16;
             self.count = 0;
         } else if self.count == ONE_BIT {
-            self.push_one_bit();
+            chunk = self.one_bit();
             self.count = 0;
         } else {
-            self.push_two_bits();
+            chunk = self.two_bits();
             self.waiting >>= 2 * TWO_BIT;
             self.count = self.count.saturating_sub(TWO_BIT);
         }
         self.mixed = (self.waiting ^ (EACH * u32::from(self.status(0)))) & below(self.count) != 0;
         // More than seven that are not all the same had none among them.
         self.large = false;
+        chunk.to_be_bytes()
     }
 
-    /// Writes what waits and takes the chunks.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
-        if self.count > TWO_BIT && self.mixed {
+    /// The chunks, and the last one by itself: mostly it is the only one. There is one, as something has been added.
+    pub(crate) fn finish(mut self) -> (Vec<u8>, [u8; CHUNK]) {
+        let last = if self.count > TWO_BIT && self.mixed {
             // No more than fourteen and no large delta among them, or they would have been written. What is left of
             // the vector says "not received" and is beyond the packet status count.
             self.set(self.count, ONE_BIT, Status::NotReceived);
-            self.push_one_bit();
-        } else if self.count > 0 {
-            self.write_one();
-        }
-        self.bytes
+            self.one_bit().to_be_bytes()
+        } else {
+            self.take_one()
+        };
+        (self.bytes, last)
     }
 
-    fn push_one_bit(&mut self) {
-        let bits = (0..ONE_BIT).fold(0, |bits, at| bits << 1 | self.status(at));
-        self.push(0x8000 | bits);
+    fn one_bit(&self) -> u16 {
+        0x8000 | (0..ONE_BIT).fold(0, |bits, at| bits << 1 | self.status(at))
     }
 
-    fn push_two_bits(&mut self) {
+    fn two_bits(&mut self) -> u16 {
         self.set(self.count.min(TWO_BIT), TWO_BIT, Status::NotReceived);
-        let bits = (0..TWO_BIT).fold(0, |bits, at| bits << 2 | self.status(at));
-        self.push(0xc000 | bits);
-    }
-
-    fn push(&mut self, chunk: u16) {
-        self.bytes.extend_from_slice(&chunk.to_be_bytes());
+        0xc000 | (0..TWO_BIT).fold(0, |bits, at| bits << 2 | self.status(at))
     }
 }
 
@@ -149,12 +146,17 @@ mod tests {
     use super::Status::{LargeDelta, NotReceived, SmallDelta};
     use super::*;
 
+    fn all(chunks: Chunks) -> Vec<u8> {
+        let (before, last) = chunks.finish();
+        [before, last.to_vec()].concat()
+    }
+
     fn chunks(runs: &[(Status, usize)]) -> Vec<u16> {
         let mut chunks = Chunks::default();
         for (status, statuses) in runs {
             chunks.add(*status, *statuses);
         }
-        let bytes = chunks.finish();
+        let bytes = all(chunks);
         bytes.chunks(CHUNK).map(|chunk| u16::from_be_bytes([chunk[0], chunk[1]])).collect()
     }
 
@@ -227,9 +229,9 @@ mod tests {
                 expected.resize(expected.len() + statuses, status as u8);
                 expected.push(1);
                 let waiting = Chunks { bytes: chunks.bytes.clone(), ..chunks };
-                assert!(waiting.finish().len() <= announced);
+                assert!(all(waiting).len() <= announced);
             }
-            let bytes = chunks.finish();
+            let bytes = all(chunks);
             let chunks: Vec<_> = bytes.chunks(CHUNK).map(|chunk| u16::from_be_bytes([chunk[0], chunk[1]])).collect();
             let found = read(&chunks);
             assert!(found.len() >= expected.len() && found.len() < expected.len() + ONE_BIT);

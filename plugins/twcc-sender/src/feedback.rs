@@ -3,7 +3,7 @@
 use sandbar_sdk::Instant;
 
 use crate::arrivals::Arrival;
-use crate::chunks::{Chunks, Status};
+use crate::chunks::{CHUNK, Chunks, Status};
 
 /// Version 2, feedback message type 15. Padding is zeroes that the packet status count makes superfluous, without the
 /// P bit: in a compound only the last packet may have that (RFC 3550, 6.4.1), and which one is last is not known here.
@@ -12,16 +12,20 @@ const FIRST_BYTE: u8 = 0x80 | 15;
 const RTPFB: u8 = 205;
 /// Everything before the chunks.
 const HEAD: usize = 20;
-/// Bytes of deltas that there is room for from the start: an interval's, of a stream with some thousand packets a second.
-const DELTAS: usize = 256;
+/// Bytes that there is room for from the start: an interval's, of a stream with some thousand packets a second.
+const ROOM: usize = 256;
 /// Deltas are multiples of 250 us.
 const TICK: u64 = 250_000;
 /// The reference time is in multiples of 64 ms.
 const TICKS_PER_REFERENCE: u64 = 256;
 
-/// A feedback packet in the making.
+/// A feedback packet in the making, at the end of a buffer: the deltas stand where they are to be if there is one chunk, as there
+/// mostly is.
 #[derive(Debug)]
-pub(crate) struct Feedback {
+pub(crate) struct Feedback<'a> {
+    out: &'a mut Vec<u8>,
+    /// Where the deltas begin.
+    deltas: usize,
     base: u64,
     /// The number after the last one covered.
     next: u64,
@@ -29,17 +33,23 @@ pub(crate) struct Feedback {
     last: u64,
     reference: u64,
     chunks: Chunks,
-    deltas: Vec<u8>,
     max_bytes: usize,
 }
 
-impl Feedback {
-    /// Feedback for the packets from `base` on, of which the first to arrive came at `first`.
-    pub(crate) fn new(base: u64, first: Instant, max_bytes: usize) -> Self {
+impl<'a> Feedback<'a> {
+    /// Feedback for the packets from `base` on, of which the first to arrive came at `first`, in at most so many bytes.
+    pub(crate) fn new(out: &'a mut Vec<u8>, base: u64, first: Instant, max_bytes: usize) -> Self {
         let reference = ticks(first) / TICKS_PER_REFERENCE;
         let last = reference * TICKS_PER_REFERENCE;
-        let deltas = Vec::with_capacity(DELTAS);
-        Self { base, next: base, last, reference, chunks: Chunks::default(), deltas, max_bytes }
+        out.reserve(ROOM);
+        out.extend_from_slice(&[0; HEAD + CHUNK]);
+        let deltas = out.len();
+        Self { out, deltas, base, next: base, last, reference, chunks: Chunks::default(), max_bytes }
+    }
+
+    /// Bytes there would be with statuses and deltas of so many bytes more.
+    fn size_with(&self, statuses: usize, deltas: usize) -> usize {
+        HEAD + self.chunks.size_with(statuses) + self.out.len() - self.deltas + deltas
     }
 
     /// The number after the last one covered.
@@ -65,18 +75,18 @@ impl Feedback {
     /// Adds packets of which none before is missing and that came soon after each other, as many of them as the current chunk
     /// takes. Nearly all are so, and nearly all of the work of feedback is here.
     fn add_run(&mut self, arrivals: &[Arrival]) -> usize {
-        let size = HEAD + self.chunks.size_with(1) + self.deltas.len() + 1;
+        let size = self.size_with(1, 1);
         let numbers = u64::from(u16::MAX) - (self.next - self.base);
         let most =
             self.chunks.left_in_run(Status::SmallDelta).min(self.max_bytes.saturating_sub(size)).min(numbers as usize);
-        let (mut next, mut last, before) = (self.next, self.last, self.deltas.len());
-        self.deltas.extend(arrivals.iter().take(most).map_while(|arrival| {
+        let (mut next, mut last, before) = (self.next, self.last, self.out.len());
+        self.out.extend(arrivals.iter().take(most).map_while(|arrival| {
             let at = ticks(arrival.at);
             let delta = u8::try_from(at.wrapping_sub(last)).ok().filter(|_| arrival.number == next)?;
             (next, last) = (next + 1, at);
             Some(delta)
         }));
-        let added = self.deltas.len() - before;
+        let added = self.out.len() - before;
         self.chunks.add(Status::SmallDelta, added);
         (self.next, self.last) = (next, last);
         added
@@ -90,8 +100,7 @@ impl Feedback {
         let at = ticks(arrival.at);
         let delta = at.wrapping_sub(self.last) as i64;
         let Ok(delta) = i16::try_from(delta) else { return false };
-        let size = HEAD + self.chunks.size_with(missing + 1) + self.deltas.len() + 2;
-        if size > self.max_bytes || arrival.number - self.base >= u64::from(u16::MAX) {
+        if self.size_with(missing + 1, 2) > self.max_bytes || arrival.number - self.base >= u64::from(u16::MAX) {
             return false;
         }
         if missing > 0 {
@@ -99,44 +108,41 @@ impl Feedback {
         }
         if let Ok(small) = u8::try_from(delta) {
             self.chunks.add(Status::SmallDelta, 1);
-            self.deltas.push(small);
+            self.out.push(small);
         } else {
             self.chunks.add(Status::LargeDelta, 1);
-            self.deltas.extend_from_slice(&delta.to_be_bytes());
+            self.out.extend_from_slice(&delta.to_be_bytes());
         }
         self.last = at;
         self.next = arrival.number + 1;
         true
     }
 
-    /// Appends the packet.
-    pub(crate) fn write(self, sender: u32, media: u32, count: u8, out: &mut Vec<u8>) {
-        let chunks = self.chunks.finish();
-        let size = (HEAD + chunks.len() + self.deltas.len()).next_multiple_of(4);
-        let start = out.len();
-        out.reserve(size);
-        out.extend_from_slice(&[FIRST_BYTE, RTPFB]);
-        out.extend_from_slice(&((size / 4 - 1) as u16).to_be_bytes());
-        out.extend_from_slice(&sender.to_be_bytes());
-        out.extend_from_slice(&media.to_be_bytes());
-        out.extend_from_slice(&(self.base as u16).to_be_bytes());
-        out.extend_from_slice(&((self.next - self.base) as u16).to_be_bytes());
-        // The upper byte of the shifted reference falls out: it has 24 bits.
-        out.extend_from_slice(&((self.reference << 8) as u32 | u32::from(count)).to_be_bytes());
-        extend(out, &chunks);
-        extend(out, &self.deltas);
-        while out.len() < start + size {
-            out.push(0);
+    /// Completes the packet.
+    pub(crate) fn finish(self, sender: u32, media: u32, count: u8) {
+        let Self { out, deltas, base, next, reference, chunks, .. } = self;
+        let (before, last) = chunks.finish();
+        let start = deltas - CHUNK - HEAD;
+        let end = out.len() + before.len();
+        let size = (end - start).next_multiple_of(4);
+        let [high, low] = ((size / 4 - 1) as u16).to_be_bytes();
+        let head = [
+            [FIRST_BYTE, RTPFB, high, low],
+            sender.to_be_bytes(),
+            media.to_be_bytes(),
+            ((base as u32) << 16 | (next - base) as u32 & 0xffff).to_be_bytes(),
+            // The upper byte of the shifted reference falls out: it has 24 bits.
+            ((reference << 8) as u32 | u32::from(count)).to_be_bytes(),
+        ];
+        if let Some(place) = out.get_mut(start..).and_then(|place| place.first_chunk_mut::<{ HEAD + CHUNK }>()) {
+            place[..HEAD].copy_from_slice(head.as_flattened());
+            place[HEAD..].copy_from_slice(&last);
         }
+        if !before.is_empty() {
+            out.splice(start + HEAD..start + HEAD, before);
+        }
+        (end - start..size).for_each(|_| out.push(0));
     }
-}
-
-/// Appends bytes, of which there are mostly a few: eight at a time, as wasmtime leaves the guest to copy a length that is not
-/// known when it is compiled.
-fn extend(out: &mut Vec<u8>, bytes: &[u8]) {
-    let (eights, rest) = bytes.as_chunks::<8>();
-    eights.iter().for_each(|eight| out.extend_from_slice(eight));
-    rest.iter().for_each(|byte| out.push(*byte));
 }
 
 /// The nearest multiple of 250 us.
@@ -162,10 +168,10 @@ mod tests {
 
     /// Feedback for as many arrivals as fit, and how many that was.
     fn written(base: u64, arrivals: &[Arrival], max: usize) -> (Vec<u8>, usize) {
-        let mut feedback = Feedback::new(base, arrivals[0].at, max);
-        let count = feedback.add_all(arrivals);
         let mut out = Vec::new();
-        feedback.write(1, 2, 3, &mut out);
+        let mut feedback = Feedback::new(&mut out, base, arrivals[0].at, max);
+        let count = feedback.add_all(arrivals);
+        feedback.finish(1, 2, 3);
         (out, count)
     }
 

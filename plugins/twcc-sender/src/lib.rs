@@ -141,7 +141,7 @@ impl TwccSender {
         let mut packets = Vec::new();
         let room = session.feedback_room().max(LEAST);
         while let Some(first) = self.arrivals.first_uncovered() {
-            let mut feedback = Feedback::new(self.arrivals.cursor(), first.at, room);
+            let mut feedback = Feedback::new(&mut packets, self.arrivals.cursor(), first.at, room);
             let mut added = 0;
             for arrivals in self.arrivals.uncovered() {
                 let of_these = feedback.add_all(arrivals);
@@ -152,7 +152,7 @@ impl TwccSender {
             }
             // The first arrival always fits: what it takes is bounded, and within the room. So this goes forward.
             self.arrivals.covered(feedback.next(), added);
-            feedback.write(session.rtcp_ssrc, self.media, self.count, &mut packets);
+            feedback.finish(session.rtcp_ssrc, self.media, self.count);
             self.count = self.count.wrapping_add(1);
         }
         packets
