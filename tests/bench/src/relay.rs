@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | packets | 1200 bytes, each sent by a system call of its own, 32 in a row; at most 512 are on their way, so none is lost |
 //! | measured | processor time of the one thread that carries them, per packet: what a core can carry is its inverse |
-//! | latency | at half of what a core carries of the default chain, from before the publisher's call to behind the subscriber's; median of each sample's percentile |
+//! | latency | at half of what a core carries of the default chain, from before the publisher's call to behind the subscriber's; median of each sample's percentile; a packet that has to wait as 512 are on their way was sent when it was due |
 //! | checked | every packet comes out, once and in order |
 
 use std::collections::HashMap;
@@ -218,9 +218,9 @@ impl Line {
         Ok(())
     }
 
-    /// Sends the next packet.
-    fn send(&mut self) -> anyhow::Result<()> {
-        let at = self.began.elapsed().as_nanos() as u64;
+    /// Sends the next packet, which is said to be sent now or `at` another time.
+    fn send(&mut self, at: Option<Duration>) -> anyhow::Result<()> {
+        let at = at.unwrap_or_else(|| self.began.elapsed()).as_nanos() as u64;
         let mut packet = Media::nth(0, self.sent, at).datagram();
         packet[NUMBER..NUMBER + 8].copy_from_slice(&self.sent.to_be_bytes());
         packet[SENT..SENT + 8].copy_from_slice(&at.to_be_bytes());
@@ -265,7 +265,7 @@ impl Line {
     fn throughput(&mut self, packets: u64) -> anyhow::Result<f64> {
         let before = cpu_of(&self.thread)?;
         for _ in 0..packets / BURST {
-            (0..BURST).try_for_each(|_| self.send())?;
+            (0..BURST).try_for_each(|_| self.send(None))?;
             self.wait(IN_FLIGHT - BURST)?;
         }
         self.wait(0)?;
@@ -273,14 +273,21 @@ impl Line {
         Ok((cpu_of(&self.thread)? - before) as f64 / packets as f64)
     }
 
-    /// Microseconds that packets take which are sent one after the other, so far apart: p50, p99 and p99.9.
+    /// Microseconds that packets take which are sent one after the other, so far apart: p50, p99 and p99.9. When as many are on their
+    /// way as may be, the next ones wait, and that counts as time that they take.
     fn latency(&mut self, packets: u64, apart: Duration) -> anyhow::Result<[f64; 3]> {
-        let begin = Instant::now();
+        let begin = self.began.elapsed();
+        let mut held_until = begin;
         for number in 0..packets {
-            while begin.elapsed() < apart.mul_f64(number as f64) {
+            let due = begin + apart.mul_f64(number as f64);
+            while self.began.elapsed() < due {
                 self.take()?;
             }
-            self.send()?;
+            if self.sent - self.received >= IN_FLIGHT {
+                self.wait(IN_FLIGHT - 1)?;
+                held_until = self.began.elapsed();
+            }
+            self.send((due < held_until).then_some(due))?;
         }
         self.wait(0)?;
         self.delays.sort_unstable();

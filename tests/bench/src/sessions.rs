@@ -98,7 +98,7 @@ pub(crate) fn run(samples: usize, quick: bool) -> anyhow::Result<Report> {
         .map(|(isolation, others)| times(&plugins, isolation, others, samples));
     let crowds: &[&str] = match quick {
         true => &["tenant/32", "session/32"],
-        false => &["tenant/1000", "tenant/10000", "session/1000", "session/2500"],
+        false => &["tenant/1000", "tenant/20000", "session/1000", "session/2500"],
     };
     let memory = crowds.iter().map(|crowd| measured_apart(crowd).with_context(|| format!("memory of {crowd}")));
     Ok(Report {

@@ -8,10 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mio::{Events, Poll, Token};
+use quinn_udp::BATCH_SIZE;
 use sandbar_host::{Kind, Packet};
+use smallvec::SmallVec;
 
 use super::peer::Endpoint;
-use super::socket::{Progress, Scratch, Socket, keep};
+use super::socket::{Progress, Received, Scratch, Socket, keep};
 use super::worker::MAX_BURST;
 
 /// The longest wait, after which it is looked whether the end has come.
@@ -65,7 +67,9 @@ fn forward(
         poll.poll(&mut events, Some(patience))?;
         progress = Progress::More;
         while arrived.len() < MAX_BURST && progress == Progress::More {
-            progress = from.receive(&mut scratch, |received| arrived.push(keep(received.bytes)));
+            let mut received = SmallVec::<[_; BATCH_SIZE]>::new();
+            progress = from.receive(&mut scratch, |Received { bytes, .. }| received.push(((), bytes)));
+            keep(&received, |(), bytes| arrived.push(bytes));
         }
         for bytes in arrived.drain(..) {
             out.push(to, Packet::Malformed(Kind::Rtp, bytes));

@@ -48,7 +48,7 @@ pub(crate) struct Received<'s> {
     pub(crate) source: SocketAddr,
     /// Our address that it was sent to, where the system tells.
     pub(crate) local: Option<IpAddr>,
-    pub(crate) bytes: &'s mut [u8],
+    pub(crate) bytes: &'s [u8],
 }
 
 /// What a leg's sockets have carried.
@@ -124,7 +124,7 @@ impl Socket {
     }
 
     /// Receives one batch.
-    pub(crate) fn receive(&mut self, scratch: &mut Scratch, mut each: impl FnMut(Received<'_>)) -> Progress {
+    pub(crate) fn receive<'s>(&mut self, scratch: &'s mut Scratch, mut each: impl FnMut(Received<'s>)) -> Progress {
         let Scratch { receive, metas, .. } = scratch;
         let received = {
             let mut buffers = receive.chunks_exact_mut(RECEIVE_BUFFER);
@@ -140,9 +140,9 @@ impl Socket {
                 }
             }
         };
-        for (meta, buffer) in metas.iter().zip(receive.chunks_exact_mut(RECEIVE_BUFFER)).take(received) {
+        for (meta, buffer) in metas.iter().zip(receive.chunks_exact(RECEIVE_BUFFER)).take(received) {
             let length = meta.len.min(buffer.len());
-            for bytes in buffer[..length].chunks_mut(meta.stride.max(1)) {
+            for bytes in buffer[..length].chunks(meta.stride.max(1)) {
                 self.traffic.packets_received += 1;
                 self.traffic.bytes_received += bytes.len() as u64;
                 each(Received { source: meta.addr, local: meta.dst_ip, bytes });
@@ -220,10 +220,32 @@ impl Socket {
     }
 }
 
-/// The bytes of a datagram, kept for as long as something refers to its packet. A datagram has its own memory, so that
-/// a packet in a history keeps no others alive.
-pub(crate) fn keep(bytes: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(bytes)
+/// Datagrams that share a piece of memory, at most.
+const TOGETHER: usize = 4;
+
+/// Copies datagrams of one batch to where they can stay for as long as something refers to them. A few of one source in a row share
+/// a piece of memory: to find and to free one for each takes longer than to copy it. No more and of no others, as a packet in a
+/// history keeps those alive that share with it.
+pub(crate) fn keep<T: Copy>(received: &[(T, &[u8])], mut each: impl FnMut(T, Bytes)) {
+    let mut rest = received;
+    while let [(_, first), ..] = rest {
+        let of_it = |(_, bytes): &&(T, &[u8])| source(bytes).is_some() && source(bytes) == source(first);
+        let together = rest.iter().take(TOGETHER).take_while(of_it).count().max(1);
+        let (these, others) = rest.split_at(together);
+        let size = these.iter().map(|(_, bytes)| bytes.len()).sum();
+        let mut memory = Vec::with_capacity(size);
+        these.iter().for_each(|(_, bytes)| memory.extend_from_slice(bytes));
+        let mut memory = Bytes::from(memory);
+        for (of, bytes) in these {
+            each(*of, memory.split_to(bytes.len()));
+        }
+        rest = others;
+    }
+}
+
+/// Where an RTP packet has its SSRC: where RTCP has something else, it is not alone with others for long.
+fn source(datagram: &[u8]) -> Option<&[u8]> {
+    datagram.get(8..12)
 }
 
 #[cfg(test)]

@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mio::{Events, Poll, Token, Waker};
+use quinn_udp::BATCH_SIZE;
 use sandbar_host::{Datagram, End, Instant, Kind, Output, Packet, RtcpPacket, RtpPacket, SessionId, Shard};
 use slotmap::SecondaryMap;
+use smallvec::SmallVec;
 
 use super::clock;
 use super::events::{Events as Told, RelayEvent};
@@ -28,7 +30,7 @@ use super::leg::{LegState, Role};
 use super::peer::{Endpoint, Source};
 use super::route::{RouteState, SubscriberRefusal, Writes};
 use super::sinks::Sinks;
-use super::socket::{Progress, Scratch, keep};
+use super::socket::{Progress, Received, Scratch, keep};
 use super::streams::Verdict;
 
 /// Datagrams of one turn. A worker that is behind still does what is due, and others' sockets still have their turn.
@@ -237,18 +239,20 @@ impl Worker {
         {
             let Port { leg: index, kind: port, .. } = self.ports[token];
             let LegState { sockets, peer, counts, .. } = &mut self.legs[index];
-            let arrivals = &mut self.arrivals;
-            let progress = sockets.of(port).receive(&mut self.scratch, |received| {
-                let candidate = match peer.judge(now, port, received.source) {
+            let mut received = SmallVec::<[_; BATCH_SIZE]>::new();
+            let progress = sockets.of(port).receive(&mut self.scratch, |Received { source, local, bytes }| {
+                let candidate = match peer.judge(now, port, source) {
                     Source::Peer => None,
-                    Source::Candidate => Some(Endpoint { address: received.source, local: received.local }),
+                    Source::Candidate => Some(Endpoint { address: source, local }),
                     Source::Foreign => {
                         counts.foreign_packets += 1;
                         return;
                     }
                 };
-                arrivals.push(Arrival { leg: index, port, candidate, bytes: keep(received.bytes) });
+                received.push((candidate, bytes));
             });
+            let arrivals = &mut self.arrivals;
+            keep(&received, |candidate, bytes| arrivals.push(Arrival { leg: index, port, candidate, bytes }));
             match progress {
                 Progress::More => self.ready.push_back(token),
                 Progress::Blocked => self.ports[token].ready = false,
@@ -448,7 +452,7 @@ fn source(bytes: &[u8]) -> Option<(u32, u8)> {
     Some((u32::from_be_bytes([header[8], header[9], header[10], header[11]]), header[1] & 0x7f))
 }
 
-/// The same packet from another source. The bytes are the packet's alone, so that they are changed in place.
+/// The same packet from another source; changed in place if its memory is its alone.
 fn with_ssrc(bytes: Bytes, ssrc: u32) -> Bytes {
     let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
     if let Some(field) = bytes.get_mut(8..12) {
