@@ -371,13 +371,14 @@ fn the_host_refuses_what_it_may_not_send() {
 fn timers_come_in_order_each_at_its_millisecond() {
     use std::time::Duration;
     /// Publishes when it is woken, and by what.
-    struct Sleeper;
+    struct Sleeper(StreamId);
     impl Interceptor for Sleeper {
         fn create(cx: &mut Context, _: &str) -> Result<Self, Refusal> {
             cx.wake_after(Duration::from_micros(2_500));
-            Ok(Sleeper)
+            Ok(Sleeper(StreamId::new(0)))
         }
         fn bind_local_stream(&mut self, cx: &mut Context, id: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
+            self.0 = id;
             cx.wake_stream_at(id, Some(cx.now() + Duration::from_millis(1)));
             Ok(Binding::PASS)
         }
@@ -387,21 +388,26 @@ fn timers_come_in_order_each_at_its_millisecond() {
         }
         fn control(&mut self, cx: &mut Context, _: &str) -> Result<String, Refusal> {
             cx.wake_at(Some(cx.now()));
+            cx.wake_stream_every(self.0, Duration::from_micros(3_500));
             Ok(String::new())
         }
     }
 
     crate::export!(Sleeper);
     let mut harness = Harness::<Sleeper>::new("").unwrap();
-    harness.bind_local_stream(&stream("")).unwrap();
     let gone = harness.bind_local_stream(&stream("")).unwrap();
     harness.unbind_stream(gone);
+    harness.bind_local_stream(&stream("")).unwrap();
     harness.advance(Duration::from_millis(10));
     let expected = [("stream", "1"), ("session", "3")].map(|(name, at)| (name.to_owned(), at.to_owned()));
     assert_eq!(harness.published(), expected);
     assert_eq!(harness.next_timeout(), None);
     harness.control("").unwrap();
     assert_eq!(harness.published(), [("session".to_owned(), "10".to_owned())], "a time that has come is due at once");
+    harness.advance(Duration::from_millis(9));
+    let ticks: Vec<_> = harness.published().into_iter().map(|(_, at)| at).collect();
+    assert_eq!(ticks, ["14", "18"], "a ticker comes again, in whole milliseconds");
+    assert_eq!(harness.next_timeout(), Some(Instant::from_millis(1_000_022)));
 }
 
 #[cfg(feature = "rtcp")]

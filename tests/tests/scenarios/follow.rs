@@ -48,6 +48,29 @@ fn numbers(world: &mut World, peer: PeerId, index: usize) -> Vec<u16> {
 }
 
 #[test]
+fn headers_wait_from_one_tick_to_the_next() {
+    let mut source = Source::video(7);
+    let ticker = json!([{ "do": "wake-every", "ms": 10 }]);
+    let spec = member(
+        guests::PUPPET,
+        json!({
+            "access": "follow",
+            "on_create": ticker,
+            "on_read": [{ "do": "count", "name": "shown", "add": 1 }],
+        }),
+    );
+    let (mut world, peer) = listener([spec], &source);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        arrive(&mut world, peer, source.packets(9));
+        seen.push(shown(&mut world, peer, 0));
+        arrive(&mut world, peer, source.packets(1));
+        seen.push(shown(&mut world, peer, 0));
+    }
+    assert_eq!(seen, [1, 10, 10, 20, 20, 30, 30, 40]);
+}
+
+#[test]
 fn headers_in_order_wait_for_the_timer_and_come_before_it_each_with_its_own_time() {
     let mut source = Source::video(7);
     let (mut world, peer) = listener([follower(Some(100))], &source);

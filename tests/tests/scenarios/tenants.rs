@@ -181,7 +181,9 @@ fn timers_are_counted_while_they_are_set() {
     assert_eq!(tenant.usage().timers, 0);
     let rung = |seen: serde_json::Value| seen["timeouts"].as_array().map(Vec::len);
     assert_eq!((rung(seen(&mut world, peer, 0)), rung(seen(&mut world, sibling, 0))), (Some(1), Some(1)));
-    tell(&mut world, peer, 0, json!([session(Some(50)), stream(Some(50))]));
+    tell(&mut world, peer, 0, json!([{ "do": "wake-every", "ms": 10 }, stream(Some(500))]));
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(tenant.usage().timers, 2, "a ticker is set, whenever it ticks");
     world.with(peer, |shard, now, session| shard.close_session(now, session));
     assert_eq!(tenant.usage().timers, 0);
 }
@@ -263,7 +265,8 @@ fn a_tenant_without_processor_time_goes_without_its_plugins_and_others_do_not() 
         let (mut source, mut theirs) = (Source::video(7), Source::video(7));
         let peer = listener(&mut world, ACME, puppet(), &source);
         let stranger = listener(&mut world, OTHER, puppet(), &theirs);
-        tell(&mut world, peer, 0, json!([{ "do": "wake", "in_ms": 1000 }]));
+        let ticker = json!({ "do": "wake-every", "ms": 1000, "ssrc": 7 });
+        tell(&mut world, peer, 0, json!([{ "do": "wake", "in_ms": 1000 }, ticker]));
         for _ in 0..1000 {
             world.receive(peer, source.packets(1));
             world.receive(stranger, theirs.packets(1));
@@ -285,7 +288,11 @@ fn a_tenant_without_processor_time_goes_without_its_plugins_and_others_do_not() 
         assert_eq!((theirs_report.packets_out, heard(&world, stranger, &theirs)), (1000, Verdict::perfect(1000)));
         assert_eq!(faults(&world), [], "to be short of time is no fault");
         world.run_for(Duration::from_secs(10));
-        assert_eq!(seen(&mut world, peer, 0)["timeouts"].as_array().map(Vec::len), Some(1), "a timer comes, if late");
+        let timeouts = seen(&mut world, peer, 0)["timeouts"].as_array().cloned().unwrap_or_default();
+        let (ticks, once): (Vec<_>, Vec<_>) = timeouts.iter().partition(|timeout| timeout[1] == 7);
+        assert_eq!(once.len(), 1, "a timer comes, if late");
+        assert!((10..=11).contains(&ticks.len()), "and a ticker goes on: {ticks:?}");
+        assert_eq!(tenant.usage().timers, 1);
         world.receive(peer, source.packets(1));
         assert_eq!(tenant.usage().starved_calls, usage.starved_calls, "in time it is served again");
     }

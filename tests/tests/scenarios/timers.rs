@@ -60,6 +60,36 @@ fn setting_a_timer_again_replaces_it_and_none_clears_it() {
 }
 
 #[test]
+fn a_ticker_comes_at_each_interval_until_it_is_set_otherwise() {
+    let (mut world, peer) = listener([puppet()], &Source::video(7));
+    let begun = world.now().as_nanos();
+    let ticker = |ms, ssrc| json!([{ "do": "wake-every", "ms": ms, "ssrc": ssrc }]);
+    tell(&mut world, peer, 0, ticker(20, None::<u32>));
+    tell(&mut world, peer, 0, ticker(50, Some(7)));
+    world.run_for(Duration::from_millis(65));
+    let mut ticks = vec![(20.0, None), (40.0, None), (50.0, Some(7)), (60.0, None)];
+    assert_eq!(woken(&mut world, peer, begun), ticks);
+    wake(&mut world, peer, Some(5), None);
+    wake(&mut world, peer, None, Some(7));
+    world.run_for(Duration::from_secs(1));
+    ticks.push((70.0, None));
+    assert_eq!(woken(&mut world, peer, begun), ticks, "once more, and no more");
+    let next = world.with(peer, |shard, _, _| shard.poll_timeout());
+    assert_eq!(next, None, "nothing is left of either");
+}
+
+#[test]
+fn ticks_that_the_host_was_late_for_are_one_and_the_next_is_in_step() {
+    let (mut world, peer) = listener([puppet()], &Source::video(7));
+    let begun = world.now();
+    tell(&mut world, peer, 0, json!([{ "do": "wake-every", "ms": 10 }]));
+    world.with(peer, |shard, _, _| shard.handle_timeout(begun + Duration::from_millis(47)));
+    let next = world.with(peer, |shard, _, _| shard.poll_timeout());
+    assert_eq!(next, Some(begun + Duration::from_millis(50)));
+    assert_eq!(woken(&mut world, peer, begun.as_nanos()), [(47.0, None)]);
+}
+
+#[test]
 fn a_time_in_the_past_is_due_at_once() {
     let (mut world, peer) = listener([puppet()], &Source::video(7));
     let begun = world.now().as_nanos();

@@ -296,6 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_of_one_source_in_a_row_share_memory_by_fours_and_others_do_not() {
+        let datagram = |ssrc: u8, number: u8| [[0x80, 96, 0, number], [0; 4], [ssrc; 4], [number; 4]].concat();
+        let datagrams: Vec<_> =
+            [1, 1, 1, 1, 1, 1, 2, 1].iter().zip(0..).map(|(ssrc, number)| datagram(*ssrc, number)).collect();
+        let mut received: Vec<_> = datagrams.iter().zip(0..).map(|(bytes, number)| (number, &bytes[..])).collect();
+        received.extend([(8, &[0x80; 11][..]), (9, &[0x80; 11][..]), (10, &[])]);
+        let mut kept = Vec::new();
+        keep(&received, |number, bytes| kept.push((number, bytes)));
+        assert_eq!(kept.iter().map(|(number, bytes)| (*number, &bytes[..])).collect::<Vec<_>>(), received);
+        let ends = |at: usize| kept[at].1.as_ptr_range();
+        let together: Vec<_> = (1..8).map(|at| ends(at - 1).end == ends(at).start && !kept[at].1.is_unique()).collect();
+        assert_eq!(together, [true, true, true, false, true, false, false]);
+        assert!(kept[6..].iter().all(|(_, bytes)| bytes.is_empty() || bytes.is_unique()));
+    }
+
+    #[test]
     fn a_packet_that_cannot_be_sent_does_not_hold_up_the_next() {
         let loopback = "127.0.0.1:0".parse().unwrap();
         let mut sender = Socket::bind(loopback, 1 << 20).unwrap();

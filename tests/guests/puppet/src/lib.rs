@@ -132,6 +132,11 @@ enum Command {
         in_ms: Option<u64>,
         ssrc: Option<u32>,
     },
+    /// The same, as a ticker.
+    WakeEvery {
+        ms: u64,
+        ssrc: Option<u32>,
+    },
     Publish {
         name: String,
         json: String,
@@ -266,6 +271,10 @@ impl Puppet {
                     None => cx.wake_at(at),
                 }
             }
+            Command::WakeEvery { ms, ssrc } => match ssrc {
+                Some(ssrc) => cx.wake_stream_every(self.stream(ssrc), Duration::from_millis(ms)),
+                None => cx.wake_every(Duration::from_millis(ms)),
+            },
             Command::Publish { name, json } => cx.publish(&name, &json),
             Command::Log { line } => cx.log(Level::Info, &line),
             Command::Count { name, add } => cx.count(&name, add),
