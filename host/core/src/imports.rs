@@ -1,8 +1,6 @@
 //! The contract's imports: what a guest may ask of the host. Each call is bounded, and what it brings about is kept with
 //! the guest until the call that it is part of has returned.
 
-use std::ops::Range;
-
 use wasmtime::component::{HasSelf, Linker, WasmList};
 
 use crate::attributes::{Attributes, Value};
@@ -61,20 +59,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     )?;
     linker.instance(&format!("sandbar:interceptor/emit-rtcp@{CONTRACT}"))?.func_wrap(
         "emit",
-        |mut store: wasmtime::StoreContextMut<'_, Guest>, (seat, packets): (u32, WasmList<u8>)| {
-            if let Err(error) = store.data().check_rtcp(seat, packets.as_le_slice(&store)) {
-                return Ok((Err(error),));
-            }
-            let mut handed = std::mem::take(&mut store.data_mut().call.effects.handed);
-            let start = handed.len();
-            handed.extend_from_slice(packets.as_le_slice(&store));
-            let guest = store.data_mut();
-            let result = guest.emit_rtcp(seat, start..handed.len());
-            if result.is_err() {
-                handed.truncate(start);
-            }
-            guest.call.effects.handed = handed;
-            Ok((result,))
+        |store: wasmtime::StoreContextMut<'_, Guest>, (seat, packets): (u32, WasmList<u8>)| {
+            Ok((emit_rtcp(store, seat, &packets),))
         },
     )?;
     Ok(())
@@ -236,17 +222,27 @@ impl Guest {
         rtcp::check(packets).map_err(|error| Error::Malformed(error.to_string()))?;
         if rtcp::largest(packets) > mtu { Err(Error::TooLarge) } else { Ok(()) }
     }
+}
 
-    /// Sends RTCP that has been checked: these bytes of what was handed over.
-    fn emit_rtcp(&mut self, seat: u32, bytes: Range<usize>) -> Result<(), emit_error::Error> {
-        if !self.spend(seat, bytes.len()) {
-            return Err(emit_error::Error::Quota);
-        }
-        // What one call may emit ends far below 4 GiB.
-        let (start, end) = (bytes.start as u32, bytes.end as u32);
-        self.call.effects.out.push(Out::Rtcp { seat, start, end });
-        Ok(())
+/// Sends RTCP of a session's.
+fn emit_rtcp(
+    mut store: wasmtime::StoreContextMut<'_, Guest>,
+    seat: u32,
+    packets: &WasmList<u8>,
+) -> Result<(), emit_error::Error> {
+    store.data().check_rtcp(seat, packets.as_le_slice(&store))?;
+    let size = packets.as_le_slice(&store).len();
+    if !store.data_mut().spend(seat, size) {
+        return Err(emit_error::Error::Quota);
     }
+    let mut handed = std::mem::take(&mut store.data_mut().call.effects.handed);
+    let start = handed.len();
+    handed.extend_from_slice(packets.as_le_slice(&store));
+    let effects = &mut store.data_mut().call.effects;
+    // What one call may emit ends far below 4 GiB.
+    effects.out.push(Out::Rtcp { seat, start: start as u32, end: handed.len() as u32 });
+    effects.handed = handed;
+    Ok(())
 }
 
 impl emit_rtp::Host for Guest {
