@@ -201,12 +201,23 @@ pub(crate) struct Batch {
     pub(crate) attributes: Vec<(u32, Attributes, bool)>,
     /// When the first of its frames was entered that are not to wait long.
     since: Option<Instant>,
+    /// How many of its frames are timers'.
+    timers: u32,
 }
+
+/// Timers of one batch, at most. What one brings about, such as a session's feedback or all that a pacer lets go, takes many times as long
+/// as a packet, and a call may not take as many times as long because it is for many sessions.
+const MOST_TIMERS: u32 = 16;
 
 impl Batch {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether it has as many frames as there are to be, or as many timers as a call may have.
+    pub(crate) fn is_full(&self, frames: usize) -> bool {
+        self.count as usize >= frames || self.timers >= MOST_TIMERS
     }
 
     /// When the first of its frames was entered that are not to wait long, if there is one.
@@ -311,6 +322,7 @@ impl Batch {
     /// Appends a timer's frame.
     pub(crate) fn push_timer(&mut self, now: Instant, kind: FrameKind, handle: u32) {
         let packet = self.next();
+        self.timers += 1;
         self.frames
             .push(Head { kind, flags: 0, handle, time: now.as_nanos(), size: 0, padding: 0, packet }, [&[], &[], &[]]);
     }
@@ -338,6 +350,7 @@ impl Batch {
         self.tokens.clear();
         self.attributes.clear();
         self.since = None;
+        self.timers = 0;
     }
 }
 

@@ -193,7 +193,7 @@ impl Shard {
                 log.catch_up(member, &mut instance.waiting);
             }
             instance.waiting.push_timer(now, kind, handle);
-            if instance.waiting.count as usize >= self.config.batch_frames {
+            if instance.waiting.is_full(self.config.batch_frames) {
                 self.flush(now, id);
             } else if !called.contains(&id) {
                 called.push(id);

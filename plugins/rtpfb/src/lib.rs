@@ -12,6 +12,7 @@ mod ccfb;
 mod clock;
 mod log;
 mod options;
+mod pieces;
 mod report;
 mod state;
 mod transport;

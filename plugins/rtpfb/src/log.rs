@@ -1,10 +1,11 @@
 //! What was sent under consecutive numbers, until it is too old for feedback.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use sandbar_sdk::Instant;
 use sandbar_sdk::serde::{Deserialize, Serialize};
+
+use crate::pieces::Pieces;
 
 /// Most packets that are remembered: half of the numbers there are, so that none is taken for another.
 const MOST: usize = 1 << 15;
@@ -40,7 +41,7 @@ pub(crate) struct Sent {
 /// The latest packets, by 16-bit number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
-    sent: VecDeque<Sent>,
+    sent: Pieces<Sent>,
     /// The number after the newest.
     next: u16,
 }
@@ -50,19 +51,19 @@ impl Log {
     #[inline]
     pub(crate) fn push(&mut self, number: u16, sent: Sent, window: Duration) {
         self.forget(Instant::from_nanos(sent.at), window);
-        if self.sent.is_empty() {
+        if self.sent.len() == 0 {
             self.next = number;
         }
         let ahead = number.wrapping_sub(self.next);
         let behind = usize::from(self.next.wrapping_sub(number));
         if ahead < GAP {
             let absent = Sent { fate: Fate::Absent, ..sent };
-            self.sent.extend(std::iter::repeat_n(absent, ahead.into()));
-            self.sent.push_back(sent);
+            (0..ahead).for_each(|_| self.sent.push(absent));
+            self.sent.push(sent);
         } else if let Some(at) = self.sent.len().checked_sub(behind) {
             // Late, or sent again under its number, as retransmissions are without RFC 4588.
-            if self.sent[at].fate != Fate::Arrived {
-                self.sent[at] = sent;
+            if let Some(known) = self.sent.get_mut(at).filter(|known| known.fate != Fate::Arrived) {
+                *known = sent;
             }
             return;
         } else if behind < MOST {
@@ -70,19 +71,20 @@ impl Log {
             return;
         } else {
             self.sent.clear();
-            self.sent.push_back(sent);
+            self.sent.push(sent);
         }
         self.next = number.wrapping_add(1);
-        let over = self.sent.len().saturating_sub(MOST);
-        self.sent.drain(..over);
+        while self.sent.len() > MOST {
+            self.sent.pop();
+        }
     }
 
     /// Forgets what was sent longer than `window` ago.
     #[inline]
     pub(crate) fn forget(&mut self, now: Instant, window: Duration) {
         let oldest = (now - window).as_nanos();
-        while self.sent.front().is_some_and(|sent| sent.at < oldest) {
-            self.sent.pop_front();
+        while self.sent.get(0).is_some_and(|sent| sent.at < oldest) {
+            self.sent.pop();
         }
     }
 
@@ -99,13 +101,12 @@ impl Log {
 
     /// The newest packets, at most so many, and the number after them.
     pub(crate) fn newest(&self, most: usize) -> (u16, Vec<Sent>) {
-        (self.next, self.sent.range(self.sent.len().saturating_sub(most)..).copied().collect())
+        (self.next, self.sent.from(self.sent.len().saturating_sub(most)).copied().collect())
     }
 
     pub(crate) fn resume(next: u16, sent: Vec<Sent>) -> Self {
-        let mut sent = VecDeque::from(sent);
-        sent.drain(..sent.len().saturating_sub(MOST));
-        Self { sent, next }
+        let over = sent.len().saturating_sub(MOST);
+        Self { sent: sent.into_iter().skip(over).collect(), next }
     }
 }
 

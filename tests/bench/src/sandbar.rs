@@ -8,6 +8,7 @@ use sandbar_host::{
     SessionSpec, Shard, ShardConfig, StreamInfo, TICK,
 };
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::measure::thread_cpu;
 use crate::side::{Side, Taken};
@@ -45,6 +46,10 @@ const MTU: u16 = 1280;
 /// Payloads that written packets share, as packets to several subscribers do: histories hold them by reference.
 const PAYLOADS: usize = 1024;
 
+/// What calls may take: ten times the default. All sessions begin together here and need memory together, and on a busy virtual
+/// machine a call of half a millisecond was seen to take two, in one run of ten. A deadline costs the same however long it is.
+const DEADLINE: Duration = Duration::from_millis(60);
+
 /// Where the clock of all shards starts.
 const START: u64 = 3_600_000_000_000;
 
@@ -55,10 +60,10 @@ pub(crate) struct Plugins {
 }
 
 impl Plugins {
-    /// Compiles the plugins, with the engine set up as the relay does it, and starts the thread that ticks.
+    /// Compiles the plugins, with the engine set up as the relay does it but for the deadline, and starts the thread that ticks.
     pub(crate) fn load(chain: &[String]) -> anyhow::Result<Self> {
         let clocks = Clocks { monotonic: Some(monotonic), thread_cpu: Some(thread_cpu) };
-        let engine = Engine::new(EngineConfig { clocks, ..EngineConfig::default() })?;
+        let engine = Engine::new(EngineConfig { clocks, call_deadline: Some(DEADLINE), ..EngineConfig::default() })?;
         let ticking = engine.clone();
         std::thread::Builder::new().name("tick".to_owned()).spawn(move || {
             loop {

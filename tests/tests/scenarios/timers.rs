@@ -138,7 +138,8 @@ fn timers_of_many_sessions_are_a_few_calls() {
     world.run_for(Duration::from_millis(1050));
     let calls = crate::report(&mut world, peers[0], 0).calls - before;
     assert_eq!(crate::published(&world).len().min(200), 200, "each was woken ten times, and may speak to the quota");
-    assert!(calls <= 10 * 500 / 64 + 20, "{calls} calls for 5000 timers");
+    // Sixteen in a call, as what a timer brings about may take its time.
+    assert!((10 * 500 / 16..=10 * 500 / 16 + 20).contains(&calls), "{calls} calls for 5000 timers");
 }
 
 #[test]
