@@ -55,11 +55,9 @@ impl Timer {
     pub(crate) fn ring(&mut self, now: Instant) -> bool {
         self.armed = self.armed.filter(|armed| *armed > now);
         let Some(at) = self.wake.take_if(|at| *at <= now) else { return false };
-        if self.every > 0 {
-            let late = now.as_nanos() - at.as_nanos();
-            let until_next = self.every.saturating_mul(late / self.every + 1);
-            self.wake = Some(Instant::from_nanos(at.as_nanos().saturating_add(until_next)));
-        }
+        let missed = (now.as_nanos() - at.as_nanos()).checked_div(self.every);
+        let until_next = missed.map(|missed| self.every.saturating_mul(missed + 1));
+        self.wake = until_next.map(|nanos| Instant::from_nanos(at.as_nanos().saturating_add(nanos)));
         true
     }
 

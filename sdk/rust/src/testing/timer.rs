@@ -25,11 +25,9 @@ impl Timer {
     /// Whether it is due at `now`; it is then no longer set, or to its next tick.
     pub(crate) fn ring(&mut self, now: Instant) -> bool {
         let Some(at) = self.at.take_if(|at| *at <= now) else { return false };
-        if self.every > 0 {
-            let missed = (now.as_nanos() - at.as_nanos()) / self.every;
-            let until_next = self.every.saturating_mul(missed + 1);
-            self.at = Some(Instant::from_nanos(at.as_nanos().saturating_add(until_next)));
-        }
+        let missed = (now.as_nanos() - at.as_nanos()).checked_div(self.every);
+        let until_next = missed.map(|missed| self.every.saturating_mul(missed + 1));
+        self.at = until_next.map(|nanos| Instant::from_nanos(at.as_nanos().saturating_add(nanos)));
         true
     }
 }
