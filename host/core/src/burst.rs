@@ -237,7 +237,7 @@ impl Audience<'_> {
             self.prompt.push(hop.instance);
         }
         // A batch that packets wait for is left to the step that they are in.
-        if batch.count as usize >= self.config.batch_frames && !batch.urgent() {
+        if batch.is_full(self.config.batch_frames) && !batch.urgent() {
             Passed::Full(hop.instance)
         } else {
             Passed::All

@@ -1,14 +1,16 @@
 //! What a call into an instance brought about: packets that it handed on take their places in the burst, those of its own
 //! go on their way, timers are set, and what it says is told.
 
+use slotmap::SlotMap;
+
 use crate::burst::{Slot, State, behind};
 use crate::event::Event;
 use crate::fault::{Fault, FaultKind};
-use crate::guest::{Batch, Effects, Note, Out, Shown};
+use crate::guest::{Batch, Effects, Guest, Note, Out, Shown};
 use crate::hops::Action;
 use crate::packet::{Kind, Packet, RtcpPacket, RtpPacket};
 use crate::rtcp;
-use crate::session::{Direction, InstanceId, Owner, SessionId, StreamId};
+use crate::session::{Direction, InstanceId, Owner, Session, SessionId, StreamId};
 use crate::shard::Shard;
 use crate::time::Instant;
 
@@ -203,10 +205,7 @@ impl Shard {
     fn emit_rtcp(&mut self, id: InstanceId, seat: u32, bytes: &[u8], step: Option<&mut Step<'_>>, anchor: u32) {
         let Self { instances, sessions, talkers, compounds, .. } = self;
         let guest = instances[id].guest();
-        let Some(Owner { session, member }) = guest.seats.get(seat).map(|seat| seat.owner) else { return };
-        let Some(owner) = sessions.get_mut(session) else { return };
-        let Some(index) = owner.member(member) else { return };
-        owner.places[index].emitted += 1;
+        let Some((session, owner, index)) = count_emitted(guest, sessions, seat) else { return };
         let next = behind(Direction::Write, index as u16);
         let bytes = rtcp::put(compounds, &[bytes]);
         if owner.rtcp[Direction::Write as usize].ahead(Direction::Write, next).is_none() {
@@ -229,12 +228,8 @@ impl Shard {
         step: Option<&mut Step<'_>>,
         anchor: u32,
     ) {
-        let Some(Owner { session, member }) = self.instances[id].guest().seats.get(seat).map(|seat| seat.owner) else {
-            return;
-        };
-        let Some(owner) = self.sessions.get_mut(session) else { return };
-        let Some(index) = owner.member(member) else { return };
-        owner.places[index].emitted += 1;
+        let emitted = count_emitted(self.instances[id].guest(), &mut self.sessions, seat);
+        let Some((session, _, index)) = emitted else { return };
         let next = behind(direction, index as u16);
         self.leave(direction, index, Slot::new(session, Some(stream), direction, next, packet), step, anchor);
     }
@@ -323,6 +318,20 @@ impl Shard {
             self.tell(Event::Storm { discarded });
         }
     }
+}
+
+/// Counts a packet of a member's own. The answer is its session and its place there.
+#[inline]
+fn count_emitted<'s>(
+    guest: &Guest,
+    sessions: &'s mut SlotMap<SessionId, Session>,
+    seat: u32,
+) -> Option<(SessionId, &'s mut Session, usize)> {
+    let Owner { session: id, member } = guest.seats.get(seat)?.owner;
+    let session = sessions.get_mut(id)?;
+    let index = session.member(member)?;
+    session.places[index].emitted += 1;
+    Some((id, session, index))
 }
 
 impl<'a> Step<'a> {

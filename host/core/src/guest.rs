@@ -216,6 +216,7 @@ impl Batch {
     }
 
     /// Whether it has as many frames as there are to be, or as many timers as a call may have.
+    #[inline]
     pub(crate) fn is_full(&self, frames: usize) -> bool {
         self.count as usize >= frames || self.timers >= MOST_TIMERS
     }

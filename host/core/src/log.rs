@@ -218,7 +218,7 @@ impl Shard {
             // Who has an instance alone has half a batch: it takes memory there too.
             let most = if instance.key.is_some() { config.batch_frames } else { config.batch_frames / 2 };
             // A batch that packets wait for is left to the step that they are in.
-            if batch.count as usize >= most && !batch.urgent() {
+            if batch.is_full(most) && !batch.urgent() {
                 full.push(id);
             }
         }

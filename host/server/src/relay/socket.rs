@@ -229,7 +229,8 @@ const TOGETHER: usize = 4;
 pub(crate) fn keep<T: Copy>(received: &[(T, &[u8])], mut each: impl FnMut(T, Bytes)) {
     let mut rest = received;
     while let [(_, first), ..] = rest {
-        let of_it = |(_, bytes): &&(T, &[u8])| source(bytes).is_some() && source(bytes) == source(first);
+        let known = source(first);
+        let of_it = |(_, bytes): &&(T, &[u8])| known.is_some() && source(bytes) == known;
         let together = rest.iter().take(TOGETHER).take_while(of_it).count().max(1);
         let (these, others) = rest.split_at(together);
         let size = these.iter().map(|(_, bytes)| bytes.len()).sum();
@@ -243,9 +244,10 @@ pub(crate) fn keep<T: Copy>(received: &[(T, &[u8])], mut each: impl FnMut(T, Byt
     }
 }
 
-/// Where an RTP packet has its SSRC: where RTCP has something else, it is not alone with others for long.
-fn source(datagram: &[u8]) -> Option<&[u8]> {
-    datagram.get(8..12)
+/// The SSRC and payload type of what looks like RTP.
+pub(crate) fn source(bytes: &[u8]) -> Option<(u32, u8)> {
+    let header = bytes.first_chunk::<12>().filter(|header| header[0] >> 6 == 2)?;
+    Some((u32::from_be_bytes([header[8], header[9], header[10], header[11]]), header[1] & 0x7f))
 }
 
 #[cfg(test)]

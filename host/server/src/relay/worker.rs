@@ -30,7 +30,7 @@ use super::leg::{LegState, Role};
 use super::peer::{Endpoint, Source};
 use super::route::{RouteState, SubscriberRefusal, Writes};
 use super::sinks::Sinks;
-use super::socket::{Progress, Received, Scratch, keep};
+use super::socket::{Progress, Received, Scratch, keep, source};
 use super::streams::Verdict;
 
 /// Datagrams of one turn. A worker that is behind still does what is due, and others' sockets still have their turn.
@@ -444,12 +444,6 @@ impl RouteState {
             (Role::Subscriber(_), Kind::Rtp) => RtpPacket::parse(bytes.clone()).is_ok(),
         }
     }
-}
-
-/// The SSRC and payload type of what looks like RTP.
-fn source(bytes: &[u8]) -> Option<(u32, u8)> {
-    let header = bytes.first_chunk::<12>().filter(|header| header[0] >> 6 == 2)?;
-    Some((u32::from_be_bytes([header[8], header[9], header[10], header[11]]), header[1] & 0x7f))
 }
 
 /// The same packet from another source; changed in place if its memory is its alone.
