@@ -112,7 +112,7 @@ impl Interceptor for NackGenerator {
             Arrival::Recovered(missing) => {
                 self.recovered += 1;
                 let sample = stream.sample;
-                self.measure(sample, &missing, packet);
+                self.measure(sample, &missing, packet.time(), packet.repaired());
             }
         }
         Outcome::Forward
@@ -158,16 +158,16 @@ impl NackGenerator {
     /// A packet that was asked for has arrived: how long did it take?
     #[cold]
     #[inline(never)]
-    fn measure(&mut self, sample: Sample, missing: &Missing, packet: &RtpPacket<'_>) {
-        let taken = packet.time() - missing.first;
+    fn measure(&mut self, sample: Sample, missing: &Missing, at: Instant, repaired: bool) {
+        let taken = at - missing.first;
         let answers = match sample {
-            Sample::Repaired => packet.repaired(),
+            Sample::Repaired => repaired,
             // One that comes so soon was on its way when it was asked for.
             Sample::Late => taken >= self.options.reorder(),
             Sample::Never => false,
         };
         if answers && !taken.is_zero() {
-            self.round_trip.answered(missing, packet.time());
+            self.round_trip.answered(missing, at);
         }
     }
 

@@ -182,14 +182,11 @@ impl Arrivals {
     /// that begins again at a late packet can repeat it.
     pub(crate) fn forget(&mut self, now: Instant, window: Duration) {
         let until = now - window;
-        while let Some(first) = self.received.front().filter(|_| self.covered > 0) {
-            if first.at >= until {
-                break;
-            }
-            self.floor = first.number + 1;
-            self.received.pop_front();
-            self.covered -= 1;
+        let old = self.received.iter().take(self.covered).take_while(|arrival| arrival.at < until).count();
+        if let Some(last) = self.received.drain(..old).next_back() {
+            self.floor = last.number + 1;
         }
+        self.covered -= old;
     }
 }
 

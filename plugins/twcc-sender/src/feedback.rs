@@ -80,12 +80,21 @@ impl<'a> Feedback<'a> {
         let most =
             self.chunks.left_in_run(Status::SmallDelta).min(self.max_bytes.saturating_sub(size)).min(numbers as usize);
         let (mut next, mut last, before) = (self.next, self.last, self.out.len());
-        self.out.extend(arrivals.iter().take(most).map_while(|arrival| {
+        let mut deltas = arrivals.iter().take(most).map_while(|arrival| {
             let at = ticks(arrival.at);
             let delta = u8::try_from(at.wrapping_sub(last)).ok().filter(|_| arrival.number == next)?;
             (next, last) = (next + 1, at);
             Some(delta)
-        }));
+        });
+        // By eights, so that the buffer is asked for room once for each.
+        loop {
+            let (eight, filled) = array(&mut deltas);
+            self.out.extend_from_slice(&eight);
+            if filled < eight.len() {
+                self.out.truncate(self.out.len() - (eight.len() - filled));
+                break;
+            }
+        }
         let added = self.out.len() - before;
         self.chunks.add(Status::SmallDelta, added);
         (self.next, self.last) = (next, last);
@@ -143,6 +152,18 @@ impl<'a> Feedback<'a> {
         }
         (end - start..size).for_each(|_| out.push(0));
     }
+}
+
+/// The next eight of `deltas`, or as many as there are, and how many that is.
+#[inline]
+fn array(deltas: &mut impl Iterator<Item = u8>) -> ([u8; 8], usize) {
+    let mut eight = [0; 8];
+    let mut filled = 0;
+    for (place, delta) in eight.iter_mut().zip(deltas) {
+        *place = delta;
+        filled += 1;
+    }
+    (eight, filled)
 }
 
 /// The nearest multiple of 250 us.

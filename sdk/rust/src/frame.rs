@@ -27,6 +27,12 @@ impl Head<'_> {
         self.0.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
+    /// Kind, flags, bytes included and handle.
+    #[inline]
+    fn about(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
     #[inline]
     pub(crate) fn kind(&self) -> u8 {
         self.0[0]
@@ -129,7 +135,8 @@ pub(crate) fn split<'a>(frames: &mut &'a mut [u8]) -> Option<&'a mut [u8]> {
 #[inline(always)]
 pub(crate) fn split_if<'a>(frames: &mut &'a mut [u8], kind: u8, handle: u32) -> Option<(Head<'a>, &'a mut [u8])> {
     let head = Head(frames.first_chunk()?);
-    if head.kind() != kind || head.handle() != handle {
+    // Both are in the first word, and compared at once.
+    if head.about() & 0xffff_ffff_0000_00ff != u64::from(kind) | u64::from(handle) << 32 {
         return None;
     }
     parts(split(frames)?)

@@ -173,12 +173,7 @@ impl<'a> Header<'a> {
         {
             return rest.get(..usize::from(first & 0x0F) + 1);
         }
-        self.extension_behind(id)
-    }
-
-    #[inline(never)]
-    fn extension_behind(&self, id: u8) -> Option<&'a [u8]> {
-        self.extensions().find(|(other, _)| *other == id).map(|(_, value)| value)
+        extension_behind(self.bytes, self.extension, id)
     }
 
     /// Where in the header that value lies.
@@ -195,6 +190,12 @@ impl<'a> Header<'a> {
         Elements::of(bytes, self.extension)
             .map(move |element| (element.id, bytes.get(element.value()).unwrap_or_default()))
     }
+}
+
+/// Not the first extension. Takes a header's parts, so that who asks for one need not have the header in memory.
+#[inline(never)]
+fn extension_behind(bytes: &[u8], block: usize, id: u8) -> Option<&[u8]> {
+    Header { bytes, extension: block }.extensions().find(|(other, _)| *other == id).map(|(_, value)| value)
 }
 
 impl fmt::Debug for Header<'_> {

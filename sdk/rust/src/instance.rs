@@ -236,10 +236,11 @@ impl<T: Interceptor> Instance<T> {
             return frames;
         };
         self.cx.enter(bound.slot as usize);
-        let run = Run { cx: &mut self.cx, copy: &mut self.copy, stream: StreamId::new(handle), view: bound.view };
-        match bound.transform {
-            false => run.observe::<T, READ>(interceptor, frames),
-            true => run.transform::<T, EMIT_RTP, READ>(interceptor, frames),
+        let run = Run { cx: &mut self.cx, copy: &mut self.copy, stream: StreamId::new(handle) };
+        match (bound.transform, bound.view) {
+            (false, View::Headers) => run.observe::<T, READ, true>(interceptor, frames),
+            (false, View::Packets) => run.observe::<T, READ, false>(interceptor, frames),
+            (true, view) => run.transform::<T, EMIT_RTP, READ>(interceptor, view, frames),
         }
     }
 
@@ -313,21 +314,21 @@ struct Run<'a> {
     cx: &'a mut Context,
     copy: &'a mut Vec<u8>,
     stream: StreamId,
-    view: View,
 }
 
 impl Run<'_> {
     /// Shows frames for as long as they are this run's, and gives those that follow.
     ///
     /// The plugin's method is inlined, so that a packet never exists in memory; and in a function of its own for each
-    /// direction, so that what the loop keeps at hand fits the processor's registers.
+    /// direction and view, so that what the loop keeps at hand fits the processor's registers.
     #[inline(never)]
-    fn observe<'f, T: Interceptor, const READ: bool>(
+    fn observe<'f, T: Interceptor, const READ: bool, const HEADERS: bool>(
         self,
         interceptor: &mut T,
         mut frames: &'f mut [u8],
     ) -> &'f mut [u8] {
-        let Self { cx, copy, stream, view } = self;
+        let Self { cx, copy, stream } = self;
+        let view = if HEADERS { View::Headers } else { View::Packets };
         while let Some((head, bytes)) = frame::split_if(&mut frames, kind_of::<READ>(), stream.number()) {
             if let Ok(mut packet) = RtpPacket::new(stream, head.facts(), view, bytes, copy) {
                 call::<T, READ>(interceptor, cx, &mut packet);
@@ -341,9 +342,10 @@ impl Run<'_> {
     fn transform<'f, T: Interceptor, const EMIT_RTP: bool, const READ: bool>(
         self,
         interceptor: &mut T,
+        view: View,
         mut frames: &'f mut [u8],
     ) -> &'f mut [u8] {
-        let Self { cx, copy, stream, view } = self;
+        let Self { cx, copy, stream } = self;
         while let Some((head, bytes)) = frame::split_if(&mut frames, kind_of::<READ>(), stream.number()) {
             let Ok(mut packet) = RtpPacket::new(stream, head.facts(), view, bytes, copy) else {
                 // Not for the plugin to judge: it goes on as it came.
