@@ -1,6 +1,7 @@
 //! When packets arrived, by transport-wide sequence number.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::time::Duration;
 
 use sandbar_sdk::Instant;
@@ -13,11 +14,42 @@ const MAX_JUMP: u16 = 3000;
 /// Where extended numbers begin: far enough from 0 to count back from the first packet.
 const ORIGIN: u64 = 1 << 16;
 
-/// A packet's extended transport-wide sequence number and its arrival.
+/// Feedback tells times in ticks of 250 us (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1.5), in nanoseconds.
+const TICK: u64 = 250_000;
+
+/// The nearest tick.
+fn ticks(at: Instant) -> u64 {
+    at.as_nanos().saturating_add(TICK / 2) / TICK
+}
+
+/// A packet's transport-wide sequence number and its arrival, to the tick: eight bytes, as a session keeps half a second of them, and
+/// of many sessions every line of memory has to be waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Arrival {
-    pub(crate) number: u64,
-    pub(crate) at: Instant,
+pub(crate) struct Arrival(u64);
+
+impl Arrival {
+    /// Of an extended number only the sequence number is kept. An instant has 47 bits of ticks at most.
+    #[inline]
+    pub(crate) fn new(number: u64, at: Instant) -> Self {
+        Self(ticks(at) << 16 | number & 0xffff)
+    }
+
+    #[inline]
+    pub(crate) fn sequence_number(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// When it arrived, in ticks of 250 us.
+    #[inline]
+    pub(crate) fn ticks(self) -> u64 {
+        self.0 >> 16
+    }
+}
+
+/// The extended number at or below `newest` that ends in a sequence number.
+#[inline]
+fn extended(newest: u64, arrival: Arrival) -> u64 {
+    newest - u64::from((newest as u16).wrapping_sub(arrival.sequence_number()))
 }
 
 /// The arrivals of the last moments. Only packets that arrived cost memory, so a jump costs nothing.
@@ -25,7 +57,7 @@ pub(crate) struct Arrival {
 pub(crate) struct Arrivals {
     /// In order of sequence numbers, which differ by less than `MAX_SPAN`.
     received: VecDeque<Arrival>,
-    /// None of them is lower: known without a look at the first, which with many sessions is in no cache.
+    /// None of them is lower, nor the cursor: known without a look at the first, which with many sessions is in no cache.
     lowest: u64,
     /// How many of them feedback has covered: those below `cursor`.
     covered: usize,
@@ -41,22 +73,31 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     /// Continues from what another one knew. What makes no sense in it is left out.
-    pub(crate) fn resume(mut received: Vec<Arrival>, newest: u64, cursor: u64, floor: u64) -> Self {
+    pub(crate) fn resume(mut received: Vec<(u64, Instant)>, newest: u64, cursor: u64, floor: u64) -> Self {
         if newest < ORIGIN {
             return Self::default();
         }
         let oldest = newest + 1 - MAX_SPAN;
-        received.retain(|arrival| (oldest..=newest).contains(&arrival.number));
-        received.sort_by_key(|arrival| arrival.number);
-        received.dedup_by_key(|arrival| arrival.number);
+        received.retain(|(number, _)| (oldest..=newest).contains(number));
+        received.sort_by_key(|(number, _)| *number);
+        received.dedup_by_key(|(number, _)| *number);
         let cursor = cursor.clamp(oldest, newest + 1);
-        let covered = received.partition_point(|arrival| arrival.number < cursor);
+        let covered = received.partition_point(|(number, _)| *number < cursor);
         let floor = floor.min(newest + 1);
-        Self { received: received.into(), lowest: oldest, covered, newest, cursor, floor, stray: None }
+        let received = received.into_iter().map(|(number, at)| Arrival::new(number, at)).collect();
+        Self { received, lowest: oldest, covered, newest, cursor, floor, stray: None }
     }
 
-    pub(crate) fn received(&self) -> &VecDeque<Arrival> {
-        &self.received
+    /// The last arrivals, as many as there are at most: extended number, and when, to the tick.
+    pub(crate) fn latest(&self, most: usize) -> impl Iterator<Item = (u64, Instant)> {
+        let latest = self.received.range(self.received.len().saturating_sub(most)..);
+        latest.map(|arrival| (extended(self.newest, *arrival), Instant::from_nanos(arrival.ticks() * TICK)))
+    }
+
+    /// Looks at where the next one goes: to the end.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        black_box(self.received.back().copied());
     }
 
     pub(crate) fn newest(&self) -> u64 {
@@ -97,31 +138,33 @@ impl Arrivals {
         // Packets that were sent before the first one that arrived may still come.
         let floor = number - u64::from(MAX_JUMP);
         *self = Self { newest: number, cursor: number, floor, lowest: number, ..Self::default() };
-        self.received.push_back(Arrival { number, at });
+        self.received.push_back(Arrival::new(number, at));
     }
 
     #[inline]
     fn forward(&mut self, ahead: u64, at: Instant) {
         self.newest += ahead;
-        let oldest = (self.newest + 1).saturating_sub(MAX_SPAN);
+        let oldest = self.newest + 1 - MAX_SPAN;
         if self.lowest < oldest {
             self.forget_before(oldest);
         }
-        self.cursor = self.cursor.max(oldest);
-        self.received.push_back(Arrival { number: self.newest, at });
+        self.received.push_back(Arrival::new(self.newest, at));
     }
 
     #[cold]
     #[inline(never)]
     fn forget_before(&mut self, oldest: u64) {
-        let old = self.received.partition_point(|arrival| arrival.number < oldest);
+        // They were less than `MAX_SPAN` behind, and a packet is less than that ahead: 16 bits still tell them apart.
+        let newest = self.newest;
+        let old = self.received.partition_point(|arrival| extended(newest, *arrival) < oldest);
         self.received.drain(..old);
         self.covered = self.covered.saturating_sub(old);
         if old > 0 {
             self.floor = self.floor.max(oldest);
         }
+        self.cursor = self.cursor.max(oldest);
         // Not at the next packet again, but when there is something to forget.
-        self.lowest = self.received.front().map_or(self.newest, |first| first.number);
+        self.lowest = self.received.front().map_or(self.cursor, |first| extended(newest, *first).min(self.cursor));
     }
 
     #[cold]
@@ -130,8 +173,9 @@ impl Arrivals {
         let behind = (self.newest as u16).wrapping_sub(sequence_number);
         let number = self.newest - u64::from(behind);
         if number >= self.floor && u64::from(behind) < MAX_SPAN {
-            if let Err(place) = self.received.binary_search_by_key(&number, |arrival| arrival.number) {
-                self.received.insert(place, Arrival { number, at });
+            let newest = self.newest;
+            if let Err(place) = self.received.binary_search_by_key(&number, |arrival| extended(newest, *arrival)) {
+                self.received.insert(place, Arrival::new(number, at));
                 self.lowest = self.lowest.min(number);
                 // Feedback begins again here, and repeats what came after.
                 if number < self.cursor {
@@ -162,7 +206,8 @@ impl Arrivals {
 
     /// The arrivals from the first number on that no feedback has covered, in two pieces.
     pub(crate) fn uncovered(&self) -> impl Iterator<Item = &[Arrival]> {
-        debug_assert_eq!(self.covered, self.received.partition_point(|arrival| arrival.number < self.cursor));
+        let before = |arrival: &Arrival| extended(self.newest, *arrival) < self.cursor;
+        debug_assert_eq!(self.covered, self.received.partition_point(before));
         let (first, second) = self.received.as_slices();
         let after = self.covered.saturating_sub(first.len());
         [first.get(self.covered..), second.get(after..)].into_iter().flatten()
@@ -181,10 +226,10 @@ impl Arrivals {
     /// Forgets what was covered and arrived more than `window` before `now`. Until then it is kept so that feedback
     /// that begins again at a late packet can repeat it.
     pub(crate) fn forget(&mut self, now: Instant, window: Duration) {
-        let until = now - window;
-        let old = self.received.iter().take(self.covered).take_while(|arrival| arrival.at < until).count();
+        let until = ticks(now - window);
+        let old = self.received.iter().take(self.covered).take_while(|arrival| arrival.ticks() < until).count();
         if let Some(last) = self.received.drain(..old).next_back() {
-            self.floor = last.number + 1;
+            self.floor = extended(self.newest, last) + 1;
         }
         self.covered -= old;
     }
@@ -209,13 +254,12 @@ mod tests {
     }
 
     fn uncovered(arrivals: &Arrivals) -> Vec<u16> {
-        arrivals.uncovered().flatten().map(|arrival| arrival.number as u16).collect()
+        arrivals.uncovered().flatten().map(|arrival| arrival.sequence_number()).collect()
     }
 
     fn cover(arrivals: &mut Arrivals) {
-        let uncovered: Vec<_> = arrivals.uncovered().flatten().collect();
-        let (next, more) = (uncovered[uncovered.len() - 1].number + 1, uncovered.len());
-        arrivals.covered(next, more);
+        let more = arrivals.uncovered().flatten().count();
+        arrivals.covered(arrivals.newest() + 1, more);
     }
 
     #[test]
@@ -229,7 +273,7 @@ mod tests {
         let mut arrivals = fed([1, 2, 3]);
         arrivals.observe(3, ms(50));
         arrivals.observe(2, ms(50));
-        let times: Vec<_> = arrivals.uncovered().flatten().map(|arrival| arrival.at).collect();
+        let times: Vec<_> = arrivals.latest(3).map(|(_, at)| at).collect();
         assert_eq!(times, [ms(0), ms(1), ms(2)]);
         cover(&mut arrivals);
         arrivals.observe(2, ms(60));
@@ -257,12 +301,12 @@ mod tests {
         assert_eq!(uncovered(&arrivals), [1, 2, 3], "nothing was covered yet");
         cover(&mut arrivals);
         arrivals.forget(ms(501), WINDOW);
-        assert_eq!(arrivals.received().len(), 2);
+        assert_eq!(arrivals.received.len(), 2);
         // Whether 1 arrived is not known any more.
         arrivals.observe(1, ms(600));
         assert!(!arrivals.pending());
         arrivals.forget(ms(700), WINDOW);
-        assert!(arrivals.received().is_empty());
+        assert!(arrivals.received.is_empty());
         arrivals.observe(3, ms(701));
         assert!(!arrivals.pending());
         arrivals.observe(5, ms(701));
@@ -277,10 +321,28 @@ mod tests {
             arrivals.observe(number, ms(0));
             number = number.wrapping_add(2999);
         }
-        let span = arrivals.received().back().unwrap().number - arrivals.received()[0].number;
+        let numbers: Vec<_> = arrivals.latest(200).map(|(number, _)| number).collect();
+        let span = numbers[numbers.len() - 1] - numbers[0];
         assert!((MAX_SPAN - 2999..MAX_SPAN).contains(&span));
-        assert!(arrivals.cursor() <= arrivals.received()[0].number);
+        assert!(arrivals.cursor() <= numbers[0]);
         assert!(arrivals.cursor() > arrivals.newest() - MAX_SPAN);
+    }
+
+    #[test]
+    fn what_was_kept_is_told_apart_after_the_longest_jump() {
+        let mut arrivals = fed([0]);
+        (1..=10).for_each(|n| arrivals.observe(n * 2999, ms(u64::from(n))));
+        cover(&mut arrivals);
+        let newest = arrivals.newest();
+        // As far ahead as a packet is still taken for a later one, and the one that confirms it.
+        let first = 29_990 + (MAX_SPAN - 1) as u16;
+        arrivals.observe(first, ms(20));
+        arrivals.observe(first + 1, ms(20));
+        let kept: Vec<_> = arrivals.latest(9).map(|(number, _)| number - newest).collect();
+        assert_eq!(kept, [MAX_SPAN - 1, MAX_SPAN], "what is half the space behind is forgotten");
+        arrivals.observe(first - 2000, ms(21));
+        assert_eq!(arrivals.uncovered().flatten().count(), 3);
+        assert_eq!(arrivals.latest(9).next(), Some((newest + MAX_SPAN - 2001, ms(21))));
     }
 
     #[test]
@@ -310,13 +372,13 @@ mod tests {
         let mut arrivals = fed([100]);
         arrivals.observe(20_100, ms(7));
         arrivals.observe(20_101, ms(8));
-        let found: Vec<_> = arrivals.uncovered().flatten().map(|arrival| (arrival.number as u16, arrival.at)).collect();
+        let found: Vec<_> = arrivals.latest(9).map(|(number, at)| (number as u16, at)).collect();
         assert_eq!(found, [(100, ms(0)), (20_100, ms(7)), (20_101, ms(8))]);
     }
 
     #[test]
     fn arrivals_made_of_nonsense_are_made_sense_of() {
-        let arrival = |number| Arrival { number, at: ms(0) };
+        let arrival = |number| (number, ms(0));
         assert_eq!(Arrivals::resume(vec![arrival(3)], 5, 9, 9).newest(), 0);
         let numbers = [70_002, 7, 70_001, 70_001, u64::MAX].map(arrival).to_vec();
         let mut arrivals = Arrivals::resume(numbers, 70_002, 0, u64::MAX);

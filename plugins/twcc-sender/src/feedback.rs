@@ -1,7 +1,5 @@
 //! One feedback packet (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1).
 
-use sandbar_sdk::Instant;
-
 use crate::arrivals::Arrival;
 use crate::chunks::{CHUNK, Chunks, Status};
 
@@ -14,9 +12,7 @@ const RTPFB: u8 = 205;
 const HEAD: usize = 20;
 /// Bytes that there is room for from the start: an interval's, of a stream with some thousand packets a second.
 const ROOM: usize = 256;
-/// Deltas are multiples of 250 us.
-const TICK: u64 = 250_000;
-/// The reference time is in multiples of 64 ms.
+/// The reference time is in multiples of 64 ms; deltas are in ticks of 250 us.
 const TICKS_PER_REFERENCE: u64 = 256;
 
 /// A feedback packet in the making, at the end of a buffer: the deltas stand where they are to be if there is one chunk, as there
@@ -37,9 +33,9 @@ pub(crate) struct Feedback<'a> {
 }
 
 impl<'a> Feedback<'a> {
-    /// Feedback for the packets from `base` on, of which the first to arrive came at `first`, in at most so many bytes.
-    pub(crate) fn new(out: &'a mut Vec<u8>, base: u64, first: Instant, max_bytes: usize) -> Self {
-        let reference = ticks(first) / TICKS_PER_REFERENCE;
+    /// Feedback for the packets from `base` on, of which `first` is the first that arrived, in at most so many bytes.
+    pub(crate) fn new(out: &'a mut Vec<u8>, base: u64, first: Arrival, max_bytes: usize) -> Self {
+        let reference = first.ticks() / TICKS_PER_REFERENCE;
         let last = reference * TICKS_PER_REFERENCE;
         out.reserve(ROOM);
         out.extend_from_slice(&[0; HEAD + CHUNK]);
@@ -81,8 +77,9 @@ impl<'a> Feedback<'a> {
             self.chunks.left_in_run(Status::SmallDelta).min(self.max_bytes.saturating_sub(size)).min(numbers as usize);
         let (mut next, mut last, before) = (self.next, self.last, self.out.len());
         let mut deltas = arrivals.iter().take(most).map_while(|arrival| {
-            let at = ticks(arrival.at);
-            let delta = u8::try_from(at.wrapping_sub(last)).ok().filter(|_| arrival.number == next)?;
+            let at = arrival.ticks();
+            let follows = arrival.sequence_number() == next as u16;
+            let delta = u8::try_from(at.wrapping_sub(last)).ok().filter(|_| follows)?;
             (next, last) = (next + 1, at);
             Some(delta)
         });
@@ -104,12 +101,14 @@ impl<'a> Feedback<'a> {
     /// Adds the next packet that arrived, and all before it that did not. False if it needs another feedback packet:
     /// this one would exceed its size, or the packet's arrival is too far from the last one's.
     fn add(&mut self, arrival: &Arrival) -> bool {
-        let missing = (arrival.number - self.next) as usize;
+        let missing = arrival.sequence_number().wrapping_sub(self.next as u16);
+        let number = self.next + u64::from(missing);
+        let missing = usize::from(missing);
         // Differences of rounded times, so that rounding does not add up.
-        let at = ticks(arrival.at);
+        let at = arrival.ticks();
         let delta = at.wrapping_sub(self.last) as i64;
         let Ok(delta) = i16::try_from(delta) else { return false };
-        if self.size_with(missing + 1, 2) > self.max_bytes || arrival.number - self.base >= u64::from(u16::MAX) {
+        if self.size_with(missing + 1, 2) > self.max_bytes || number - self.base >= u64::from(u16::MAX) {
             return false;
         }
         if missing > 0 {
@@ -123,7 +122,7 @@ impl<'a> Feedback<'a> {
             self.out.extend_from_slice(&delta.to_be_bytes());
         }
         self.last = at;
-        self.next = arrival.number + 1;
+        self.next = number + 1;
         true
     }
 
@@ -166,11 +165,6 @@ fn array(deltas: &mut impl Iterator<Item = u8>) -> ([u8; 8], usize) {
     (eight, filled)
 }
 
-/// The nearest multiple of 250 us.
-fn ticks(at: Instant) -> u64 {
-    at.as_nanos().saturating_add(TICK / 2) / TICK
-}
-
 #[cfg(test)]
 mod tests {
     use sandbar_sdk::rtcp::packet;
@@ -178,20 +172,20 @@ mod tests {
         PacketStatusChunk, SymbolTypeTcc, TransportLayerCc,
     };
 
+    use sandbar_sdk::Instant;
+
     use super::*;
     use crate::arrivals::MAX_SPAN;
 
     const MAX: usize = 1200;
 
-    fn arrival(number: u64, micros: u64) -> Arrival {
-        Arrival { number, at: Instant::from_nanos(micros * 1000) }
-    }
-
-    /// Feedback for as many arrivals as fit, and how many that was.
-    fn written(base: u64, arrivals: &[Arrival], max: usize) -> (Vec<u8>, usize) {
+    /// Feedback for as many arrivals, numbers and microseconds, as fit, and how many that was.
+    fn written(base: u64, arrivals: &[(u64, u64)], max: usize) -> (Vec<u8>, usize) {
+        let arrival = |(number, micros): &(u64, u64)| Arrival::new(*number, Instant::from_nanos(micros * 1000));
+        let arrivals: Vec<_> = arrivals.iter().map(arrival).collect();
         let mut out = Vec::new();
-        let mut feedback = Feedback::new(&mut out, base, arrivals[0].at, max);
-        let count = feedback.add_all(arrivals);
+        let mut feedback = Feedback::new(&mut out, base, arrivals[0], max);
+        let count = feedback.add_all(&arrivals);
         feedback.finish(1, 2, 3);
         (out, count)
     }
@@ -221,7 +215,7 @@ mod tests {
     #[test]
     fn draft_3_1_a_packet_byte_by_byte() {
         // Reference time 2 (128 ms); deltas 1 ms, 250 us, and -0.5 ms after two losses.
-        let arrivals = [arrival(0x1_fffe, 129_000), arrival(0x1_ffff, 129_250), arrival(0x2_0002, 128_750)];
+        let arrivals = [(0x1_fffe, 129_000), (0x1_ffff, 129_250), (0x2_0002, 128_750)];
         let (bytes, _) = written(0x1_fffe, &arrivals, MAX);
         let mut expected = vec![0x8f, 205, 0, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0xfe, 0, 5, 0, 0, 2, 3];
         expected.extend_from_slice(&[0b1101_0100, 0b0010_0000, 4, 1, 0xff, 0xfe, 0, 0]);
@@ -230,7 +224,7 @@ mod tests {
 
     #[test]
     fn another_implementation_reads_what_was_written() {
-        let arrivals = [arrival(70_000, 129_000), arrival(70_001, 129_250), arrival(70_009, 400_000)];
+        let arrivals = [(70_000, 129_000), (70_001, 129_250), (70_009, 400_000)];
         let (feedback, arrived) = read(&written(69_998, &arrivals, MAX).0);
         assert_eq!((feedback.sender_ssrc, feedback.media_ssrc, feedback.fb_pkt_count), (1, 2, 3));
         assert_eq!((feedback.base_sequence_number, feedback.packet_status_count), (69_998u32 as u16, 12));
@@ -240,7 +234,7 @@ mod tests {
 
     #[test]
     fn rounding_does_not_add_up() {
-        let arrivals: Vec<_> = (0..400).map(|n| arrival(65_536 + n, 64_000 + 333 * n)).collect();
+        let arrivals: Vec<_> = (0..400).map(|n| (65_536 + n, 64_000 + 333 * n)).collect();
         let (_, arrived) = read(&written(65_536, &arrivals, MAX).0);
         for (n, (number, at)) in arrived.iter().enumerate() {
             assert_eq!(usize::from(*number), n);
@@ -251,8 +245,8 @@ mod tests {
     #[test]
     fn draft_3_1_5_small_deltas_end_at_63_75_ms_and_large_ones_at_8191_75() {
         let sizes = |delta: i64| {
-            let second = arrival(65_537, (10_000_000 + delta) as u64);
-            let (bytes, count) = written(65_536, &[arrival(65_536, 10_000_000), second], MAX);
+            let second = (65_537, (10_000_000 + delta) as u64);
+            let (bytes, count) = written(65_536, &[(65_536, 10_000_000), second], MAX);
             (bytes.len(), count)
         };
         // One byte of padding or none.
@@ -267,7 +261,7 @@ mod tests {
 
     #[test]
     fn draft_3_1_the_reference_time_has_24_bits() {
-        let late = arrival(65_536, 64_000 * ((1 << 24) + 5) + 250);
+        let late = (65_536, 64_000 * ((1 << 24) + 5) + 250);
         let (feedback, arrived) = read(&written(65_536, &[late], MAX).0);
         assert_eq!((feedback.reference_time, feedback.fb_pkt_count), (5, 3));
         assert_eq!(arrived, [(0, 5 * 64_000 + 250)]);
@@ -276,7 +270,7 @@ mod tests {
     #[test]
     fn the_longest_loss_before_a_packet_fits_the_smallest_feedback() {
         let number = 65_536 + MAX_SPAN - 1;
-        let (bytes, count) = written(65_536, &[arrival(number, 1_000_000)], 64);
+        let (bytes, count) = written(65_536, &[(number, 1_000_000)], 64);
         assert_eq!(count, 1);
         assert_eq!(read(&bytes).1, [(number as u16, 1_000_000)]);
     }
@@ -302,20 +296,20 @@ mod tests {
                         1 => micros + random(5_000_000),
                         _ => micros + random(3_000),
                     };
-                    arrival(number, micros)
+                    (number, micros)
                 })
                 .collect();
             let mut rest = &arrivals[..];
             while !rest.is_empty() {
-                let (bytes, count) = written(rest[0].number, rest, max);
+                let (bytes, count) = written(rest[0].0, rest, max);
                 assert!(bytes.len() <= max && bytes.len() % 4 == 0 && count > 0, "round {round}");
                 let (feedback, arrived) = read(&bytes);
                 assert_eq!(arrived.len(), count);
-                let reference = (rest[0].at.as_nanos() + 125_000) / 64_000_000 - u64::from(feedback.reference_time);
-                for (expected, (number, at)) in rest.iter().zip(arrived) {
-                    assert_eq!(expected.number as u16, number);
+                let reference = (rest[0].1 + 125) / 64_000 - u64::from(feedback.reference_time);
+                for ((sent, micros), (number, at)) in rest.iter().zip(arrived) {
+                    assert_eq!(*sent as u16, number);
                     let at = at + 64_000 * reference as i64;
-                    assert!((expected.at.as_nanos() as i64 / 1000 - at).abs() <= 125);
+                    assert!((*micros as i64 - at).abs() <= 125);
                 }
                 rest = &rest[count..];
             }

@@ -89,9 +89,8 @@ impl Interceptor for TwccSender {
     }
 
     fn prefetch(&self, stream: StreamId) {
-        let bound = self.streams.get(stream);
-        // The next one goes to the end.
-        black_box((bound, self.arrivals.received().back().copied()));
+        black_box(self.streams.get(stream));
+        self.arrivals.warm();
     }
 
     #[inline(always)]
@@ -141,7 +140,7 @@ impl TwccSender {
         let mut packets = Vec::new();
         let room = session.feedback_room().max(LEAST);
         while let Some(first) = self.arrivals.first_uncovered() {
-            let mut feedback = Feedback::new(&mut packets, self.arrivals.cursor(), first.at, room);
+            let mut feedback = Feedback::new(&mut packets, self.arrivals.cursor(), first, room);
             let mut added = 0;
             for arrivals in self.arrivals.uncovered() {
                 let of_these = feedback.add_all(arrivals);

@@ -1,9 +1,9 @@
-//! What a successor is handed: JSON, instants in nanoseconds of the host's clock.
+//! What a successor is handed: JSON, instants in nanoseconds of the host's clock, to the 250 us that feedback tells.
 
 use sandbar_sdk::serde::{Deserialize, Serialize};
 use sandbar_sdk::{Instant, Refusal, serde_json};
 
-use crate::arrivals::{Arrival, Arrivals};
+use crate::arrivals::Arrivals;
 
 /// Arrivals that are handed over, at most: what is left out was fed back, but for a stream of hundreds of Mbit/s.
 const MAX_ARRIVALS: usize = 8192;
@@ -22,15 +22,13 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(count: u8, media: u32, arrivals: &Arrivals) -> Self {
-        let received = arrivals.received();
-        let kept = received.range(received.len().saturating_sub(MAX_ARRIVALS)..);
         Self {
             count,
             media,
             newest: arrivals.newest(),
             cursor: arrivals.cursor(),
             floor: arrivals.floor(),
-            received: kept.map(|arrival| (arrival.number, arrival.at.as_nanos())).collect(),
+            received: arrivals.latest(MAX_ARRIVALS).map(|(number, at)| (number, at.as_nanos())).collect(),
         }
     }
 
@@ -43,8 +41,7 @@ impl State {
     }
 
     pub(crate) fn arrivals(&self) -> Arrivals {
-        let received =
-            self.received.iter().map(|(number, at)| Arrival { number: *number, at: Instant::from_nanos(*at) });
+        let received = self.received.iter().map(|(number, at)| (*number, Instant::from_nanos(*at)));
         Arrivals::resume(received.collect(), self.newest, self.cursor, self.floor)
     }
 }
