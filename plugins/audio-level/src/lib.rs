@@ -14,7 +14,8 @@ mod state;
 
 use sandbar_sdk::serde::Serialize;
 use sandbar_sdk::{
-    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export, serde_json,
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, Ticker, export,
+    serde_json,
 };
 
 use crate::activity::{Activity, tick};
@@ -30,8 +31,7 @@ pub struct AudioLevel {
     streams: Vec<Stream>,
     /// SSRC of the one who speaks, as the application knows it.
     speaker: Option<u32>,
-    /// Whether the timer runs.
-    ticking: bool,
+    ticker: Ticker,
     /// What a predecessor left, and when: the streams of that moment are offered before time goes on.
     resumed: Option<(Vec<StreamState>, Instant)>,
     /// Packets that are not yet counted: those with a level that cannot be read, and those that could not be marked.
@@ -66,10 +66,10 @@ impl Interceptor for AudioLevel {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
         Ok(Self {
+            ticker: Ticker::new(options.interval()),
             options,
             streams: Vec::new(),
             speaker: None,
-            ticking: false,
             resumed: None,
             malformed: 0,
             unmarked: 0,
@@ -81,7 +81,7 @@ impl Interceptor for AudioLevel {
         let mut this = Self { speaker, resumed: Some((streams, cx.now())), ..Self::create(cx, config)? };
         if speaker.is_some() {
             // The stream may have ended meanwhile.
-            this.begin(cx);
+            this.ticker.start(cx);
         }
         Ok(this)
     }
@@ -137,9 +137,7 @@ impl Interceptor for AudioLevel {
             }
             None => self.malformed += 1,
         }
-        if !self.ticking {
-            self.begin(cx);
-        }
+        self.ticker.start(cx);
         Outcome::Forward
     }
 
@@ -155,23 +153,12 @@ impl Interceptor for AudioLevel {
         }
         if self.speaker.is_none() && self.streams.iter().all(|stream| stream.activity.is_idle()) {
             // There is silence: the next packet starts the timer again.
-            self.ticking = false;
-            cx.wake_at(None);
+            self.ticker.stop(cx);
         }
     }
 }
 
 impl AudioLevel {
-    /// Starts the timer, unless it runs.
-    #[cold]
-    #[inline(never)]
-    fn begin(&mut self, cx: &mut Context) {
-        if !self.ticking {
-            self.ticking = true;
-            cx.wake_every(self.options.interval());
-        }
-    }
-
     /// Decides who speaks, and tells the application if that is another one than before.
     fn decide(&mut self, cx: &mut Context) {
         let now = tick(cx.now());

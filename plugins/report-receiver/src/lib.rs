@@ -14,20 +14,19 @@ use std::hint::black_box;
 
 use sandbar_sdk::{
     Binding, Context, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
-    StreamMap, export,
+    StreamMap, Ticker, export,
 };
 
 use crate::options::{OPTIONS, Options};
 use crate::source::Source;
 use crate::state::SourceState;
 
-/// The session's remote streams and their one timer, which runs from the first packet on.
+/// The session's remote streams and their one timer, which starts with the first packet.
 #[derive(Debug)]
 pub struct ReportReceiver {
-    options: Options,
     streams: StreamMap<Stream>,
-    /// Whether the timer runs.
-    ticking: bool,
+    /// Runs as long as there are streams, also while nothing arrives (RFC 3550, 6.4.2): the peer hears that we are still there.
+    ticker: Ticker,
     /// Sources of a predecessor, until their streams are bound.
     resumed: Vec<SourceState>,
 }
@@ -42,7 +41,8 @@ export!(ReportReceiver, place = Reports, wants = [emit_rtcp], binds = [rtcp_read
 
 impl Interceptor for ReportReceiver {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), ticking: false, resumed: Vec::new() })
+        let ticker = Ticker::new(Options::parse(config)?.interval());
+        Ok(Self { streams: StreamMap::new(), ticker, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -68,7 +68,7 @@ impl Interceptor for ReportReceiver {
         let source = resumed
             .map_or_else(|| Source::new(info.clock_rate), |at| self.resumed.swap_remove(at).source(info.clock_rate));
         if source.heard {
-            self.begin(cx);
+            self.ticker.start(cx);
         }
         self.streams.insert(stream, Stream { ssrc: info.ssrc, source });
         Ok(Binding::FOLLOW)
@@ -77,8 +77,7 @@ impl Interceptor for ReportReceiver {
     fn unbind_remote_stream(&mut self, cx: &mut Context, stream: StreamId) {
         self.streams.remove(stream);
         if self.streams.is_empty() {
-            self.ticking = false;
-            cx.wake_at(None);
+            self.ticker.stop(cx);
         }
     }
 
@@ -98,9 +97,7 @@ impl Interceptor for ReportReceiver {
             return Outcome::Forward;
         }
         stream.source.observe(header.sequence_number(), header.timestamp(), packet.time());
-        if !self.ticking {
-            self.begin(cx);
-        }
+        self.ticker.start(cx);
         Outcome::Forward
     }
 
@@ -122,19 +119,5 @@ impl Interceptor for ReportReceiver {
             cx.count("refused", 1);
         }
         cx.count("blocks", blocks.len() as u64);
-    }
-}
-
-impl ReportReceiver {
-    /// Starts the timer, unless it runs. The first report is an interval after the first packet; from then on, one comes each
-    /// interval as long as there are streams, without blocks while nothing arrives (RFC 3550, 6.4.2): the peer hears
-    /// that we are still there.
-    #[cold]
-    #[inline(never)]
-    fn begin(&mut self, cx: &mut Context) {
-        if !self.ticking {
-            self.ticking = true;
-            cx.wake_every(self.options.interval());
-        }
     }
 }

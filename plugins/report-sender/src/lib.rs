@@ -12,7 +12,7 @@ mod wire;
 use std::hint::black_box;
 
 use sandbar_sdk::{
-    Binding, Context, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, StreamMap, export, warn,
+    Binding, Context, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, StreamMap, Ticker, export, warn,
 };
 
 use crate::options::{OPTIONS, Options};
@@ -24,8 +24,7 @@ use crate::state::SourceState;
 pub struct ReportSender {
     options: Options,
     streams: StreamMap<Stream>,
-    /// Whether the timer runs.
-    ticking: bool,
+    ticker: Ticker,
     /// Streams of a predecessor, until they are bound.
     resumed: Vec<SourceState>,
 }
@@ -41,7 +40,9 @@ export!(ReportSender, place = Reports, wants = [emit_rtcp, wall_clock], binds = 
 
 impl Interceptor for ReportSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, streams: StreamMap::new(), ticking: false, resumed: Vec::new() })
+        let options = Options::parse(config)?;
+        let ticker = Ticker::new(options.interval());
+        Ok(Self { options, streams: StreamMap::new(), ticker, resumed: Vec::new() })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -61,7 +62,7 @@ impl Interceptor for ReportSender {
         let resumed = self.resumed.iter().position(|resumed| resumed.ssrc == info.ssrc);
         let source = resumed.map_or_else(Source::default, |at| self.resumed.swap_remove(at).source());
         if source.sampled.is_some() {
-            self.begin(cx);
+            self.ticker.start(cx);
         }
         self.streams.insert(stream, Stream { ssrc: info.ssrc, clock_rate: info.clock_rate, source });
         Ok(Binding::FOLLOW)
@@ -90,9 +91,7 @@ impl Interceptor for ReportSender {
         let payload = packet.size().saturating_sub(header.len() + packet.padding()) as u32;
         let any_order = self.options.use_latest_packet;
         stream.source.observe(header.sequence_number(), header.timestamp(), packet.time(), payload, any_order);
-        if !self.ticking {
-            self.begin(cx);
-        }
+        self.ticker.start(cx);
         Outcome::Forward
     }
 
@@ -107,23 +106,11 @@ impl Interceptor for ReportSender {
         }
         if reports.is_empty() {
             // Nobody sends: the next packet starts the timer again.
-            self.ticking = false;
-            cx.wake_at(None);
-            return;
+            return self.ticker.stop(cx);
         }
         if cx.emit_rtcp(&reports).is_err() {
             cx.count("refused", 1);
         }
         cx.count("reports", (reports.len() / wire::SIZE) as u64);
-    }
-}
-
-impl ReportSender {
-    /// Starts the timer, unless it runs.
-    fn begin(&mut self, cx: &mut Context) {
-        if !self.ticking {
-            self.ticking = true;
-            cx.wake_every(self.options.interval());
-        }
     }
 }

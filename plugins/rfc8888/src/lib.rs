@@ -9,7 +9,9 @@ mod options;
 mod report;
 mod state;
 
-use sandbar_sdk::{Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, export};
+use sandbar_sdk::{
+    Binding, Context, Instant, Interceptor, Outcome, Refusal, RtpPacket, StreamId, StreamInfo, Ticker, export,
+};
 
 use crate::arrivals::Arrivals;
 use crate::options::{OPTIONS, Options};
@@ -21,8 +23,7 @@ use crate::state::SourceState;
 pub struct Rfc8888 {
     options: Options,
     sources: Vec<Source>,
-    /// Whether the timer runs.
-    ticking: bool,
+    ticker: Ticker,
     /// What a predecessor left, and when: the streams of that moment are offered before time goes on.
     resumed: Option<(Vec<SourceState>, Instant)>,
 }
@@ -39,7 +40,8 @@ export!(Rfc8888, place = ArrivalFeedback, wants = [emit_rtcp, wall_clock], binds
 
 impl Interceptor for Rfc8888 {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
-        Ok(Self { options: Options::parse(config)?, sources: Vec::new(), ticking: false, resumed: None })
+        let options = Options::parse(config)?;
+        Ok(Self { ticker: Ticker::new(options.interval()), options, sources: Vec::new(), resumed: None })
     }
 
     fn restore(cx: &mut Context, config: &str, state: &[u8]) -> Result<Self, Refusal> {
@@ -68,7 +70,7 @@ impl Interceptor for Rfc8888 {
         for ssrc in [Some(info.ssrc), info.ssrc_forward_error_correction, rtx].into_iter().flatten() {
             let arrivals = self.resume(cx.now(), ssrc);
             if arrivals.pending() {
-                self.begin(cx);
+                self.ticker.start(cx);
             }
             self.sources.push(Source { stream, ssrc, arrivals });
         }
@@ -86,9 +88,7 @@ impl Interceptor for Rfc8888 {
         // A repaired packet arrived under another number than its own.
         if let Some(source) = source.filter(|_| !packet.repaired()) {
             source.arrivals.observe(packet.header().sequence_number(), packet.time());
-            if !self.ticking {
-                self.begin(cx);
-            }
+            self.ticker.start(cx);
         }
         Outcome::Forward
     }
@@ -98,8 +98,7 @@ impl Interceptor for Rfc8888 {
             self.report(cx);
         } else {
             // Nothing has come for an interval: the next packet starts the timer again.
-            self.ticking = false;
-            cx.wake_at(None);
+            self.ticker.stop(cx);
         }
         let now = cx.now();
         for source in &mut self.sources {
@@ -115,16 +114,6 @@ impl Rfc8888 {
         let resumed = self.resumed.as_ref().filter(|(_, at)| *at == now);
         let known = resumed.and_then(|(sources, _)| sources.iter().find(|source| source.ssrc == ssrc));
         known.map_or_else(Arrivals::default, SourceState::arrivals)
-    }
-
-    /// Starts the timer, unless it runs.
-    #[cold]
-    #[inline(never)]
-    fn begin(&mut self, cx: &mut Context) {
-        if !self.ticking {
-            self.ticking = true;
-            cx.wake_every(self.options.interval());
-        }
     }
 
     /// Reports everything that no report has covered, in as many packets as it takes.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use sandbar_sdk::{
     Binding, Context, Instant, Interceptor, Outcome, Refusal, RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo,
-    export,
+    Ticker, export,
 };
 
 use crate::inbound::{Arrival, Inbound};
@@ -45,8 +45,8 @@ pub struct Stats {
     outbound: Vec<(Stream, Outbound)>,
     /// Reference times that this side has sent (RFC 3611, 4.4).
     reference_times: Reports,
-    /// Whether the timer runs, at which the statistics are published.
-    ticking: bool,
+    /// At which the statistics are published. Where they are not, headers wait for it all the same.
+    ticker: Ticker,
     /// A predecessor's streams, until they are bound.
     resumed: State,
 }
@@ -61,12 +61,13 @@ export!(
 
 impl Interceptor for Stats {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
+        let options = Options::parse(config)?;
         Ok(Self {
-            options: Options::parse(config)?,
+            ticker: Ticker::new(options.interval().unwrap_or(IDLE)),
+            options,
             inbound: Vec::new(),
             outbound: Vec::new(),
             reference_times: Reports::default(),
-            ticking: false,
             resumed: State::default(),
         })
     }
@@ -96,7 +97,7 @@ impl Interceptor for Stats {
     fn bind_local_stream(&mut self, cx: &mut Context, stream: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
         let outbound = state::resume(&mut self.resumed.outbound, info.ssrc).unwrap_or_default();
         self.outbound.push((Stream::new(stream, info), outbound));
-        self.begin(cx);
+        self.ticker.start(cx);
         Ok(Binding::FOLLOW)
     }
 
@@ -109,7 +110,7 @@ impl Interceptor for Stats {
         let inbound = state::resume(&mut self.resumed.inbound, info.ssrc);
         let inbound = inbound.unwrap_or_else(|| Inbound::new(info.clock_rate));
         self.inbound.push((Stream::new(stream, info), inbound));
-        self.begin(cx);
+        self.ticker.start(cx);
         Ok(Binding::FOLLOW)
     }
 
@@ -222,18 +223,10 @@ impl Interceptor for Stats {
 }
 
 impl Stats {
-    /// Starts the timer, unless it runs. Where nothing is to be published, headers wait for it all the same.
-    fn begin(&mut self, cx: &mut Context) {
-        if !self.ticking {
-            self.ticking = true;
-            cx.wake_every(self.options.interval().unwrap_or(IDLE));
-        }
-    }
-
     /// Nothing is published while there are no streams.
     fn rest(&mut self, cx: &mut Context) {
-        if self.inbound.is_empty() && self.outbound.is_empty() && std::mem::take(&mut self.ticking) {
-            cx.wake_at(None);
+        if self.inbound.is_empty() && self.outbound.is_empty() {
+            self.ticker.stop(cx);
         }
     }
 

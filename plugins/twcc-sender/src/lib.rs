@@ -15,7 +15,7 @@ use std::hint::black_box;
 
 use sandbar_sdk::{
     Binding, Context, Interceptor, Outcome, Refusal, RtpHeaderExtension, RtpPacket, SessionInfo, StreamId, StreamInfo,
-    StreamMap, export,
+    StreamMap, Ticker, export,
 };
 
 use crate::arrivals::Arrivals;
@@ -40,8 +40,7 @@ pub struct TwccSender {
     media: u32,
     /// Of feedback packets, so that the peer can tell when one is lost.
     count: u8,
-    /// Whether the timer runs.
-    ticking: bool,
+    ticker: Ticker,
 }
 
 export!(TwccSender, place = ArrivalFeedback, wants = [emit_rtcp], binds = [remote_streams], options = OPTIONS);
@@ -50,12 +49,12 @@ impl Interceptor for TwccSender {
     fn create(_: &mut Context, config: &str) -> Result<Self, Refusal> {
         let options = Options::parse(config)?;
         Ok(Self {
+            ticker: Ticker::new(options.interval()),
             options,
             streams: StreamMap::new(),
             arrivals: Arrivals::default(),
             media: 0,
             count: 0,
-            ticking: false,
         })
     }
 
@@ -78,7 +77,7 @@ impl Interceptor for TwccSender {
         let Some(id) = info.extension_id(URI).filter(|id| *id != 0) else { return Ok(Binding::PASS) };
         self.streams.insert(stream, id);
         if self.arrivals.pending() {
-            self.begin(cx);
+            self.ticker.start(cx);
         }
         // Probes come under SSRCs that nobody signalled, and are numbered like everything else.
         Ok(Binding::FOLLOW.with_unbound())
@@ -102,9 +101,7 @@ impl Interceptor for TwccSender {
         if let Some([high, low]) = header.extension(*id) {
             self.media = header.ssrc();
             self.arrivals.observe(u16::from_be_bytes([*high, *low]), packet.time());
-            if !self.ticking {
-                self.begin(cx);
-            }
+            self.ticker.start(cx);
         }
         Outcome::Forward
     }
@@ -117,24 +114,13 @@ impl Interceptor for TwccSender {
             }
         } else {
             // Nothing has come for an interval: the next packet starts the timer again.
-            self.ticking = false;
-            cx.wake_at(None);
+            self.ticker.stop(cx);
         }
         self.arrivals.forget(cx.now(), self.options.window());
     }
 }
 
 impl TwccSender {
-    /// Starts the timer, unless it runs.
-    #[cold]
-    #[inline(never)]
-    fn begin(&mut self, cx: &mut Context) {
-        if !self.ticking {
-            self.ticking = true;
-            cx.wake_every(self.options.interval());
-        }
-    }
-
     /// Feedback for everything that none has covered, in as many packets as it takes.
     fn feedback(&mut self, session: &SessionInfo) -> Vec<u8> {
         let mut packets = Vec::new();

@@ -20,7 +20,7 @@ use crate::stream::{StreamId, StreamInfo};
 /// | number or mark packets without being called for each | [`Binding::stamp`] and [`refill_stamps`](Self::refill_stamps) |
 /// | send packets of its own | [`Context::emit_rtp`], [`Context::emit_rtcp`] |
 /// | hold packets and let them go later | [`Context::hold`] and [`Context::release`] |
-/// | do something later, or again and again | [`Context::wake_at`], [`wake_every`](Context::wake_every) and [`handle_timeout`](Self::handle_timeout) |
+/// | do something later, or again and again | [`Context::wake_at`], [`wake_every`](Context::wake_every), [`Ticker`](crate::Ticker) and [`handle_timeout`](Self::handle_timeout) |
 /// | answer the application | [`control`](Self::control) |
 /// | tell the application | [`Context::publish`], [`Context::count`], [`Context::gauge`] |
 /// | leave something behind for the operator | [`Context::write_sink`] |

@@ -35,6 +35,7 @@ mod stream_map;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod ticker;
 mod time;
 #[cfg(any(test, target_family = "wasm"))]
 mod typed;
@@ -53,6 +54,7 @@ pub use packet::{Outcome, RtcpPacket, RtcpPart, RtcpParts, RtpPacket};
 pub use report::{ReportBlock, SenderInfo};
 pub use stream::{RtcpFeedback, RtpHeaderExtension, SessionId, SessionInfo, StreamId, StreamInfo};
 pub use stream_map::StreamMap;
+pub use ticker::Ticker;
 pub use time::Instant;
 
 /// What most plugins use.
@@ -61,7 +63,7 @@ pub mod prelude {
 
     pub use crate::{
         Attribute, Binding, ConfigOption, Context, Header, HeaderBuf, Instant, Interceptor, Outcome, Payload, Refusal,
-        RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo, Value, config,
+        RtcpAccess, RtcpPacket, RtpPacket, StreamId, StreamInfo, Ticker, Value, config,
     };
 }
 

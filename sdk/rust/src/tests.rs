@@ -368,6 +368,44 @@ fn the_host_refuses_what_it_may_not_send() {
 }
 
 #[test]
+fn a_ticker_runs_from_the_first_start_until_it_is_stopped() {
+    use std::time::Duration;
+    struct Ticks(crate::Ticker);
+    impl Interceptor for Ticks {
+        fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
+            Ok(Self(crate::Ticker::new(Duration::from_micros(9_500))))
+        }
+        fn handle_timeout(&mut self, cx: &mut Context, _: Option<StreamId>) {
+            cx.count("ticks", 1);
+        }
+        fn control(&mut self, cx: &mut Context, request: &str) -> Result<String, Refusal> {
+            match request {
+                "start" => self.0.start(cx),
+                "stop" => self.0.stop(cx),
+                _ => cx.wake_after(Duration::from_millis(3)),
+            }
+            Ok(String::new())
+        }
+    }
+
+    crate::export!(Ticks);
+    let mut harness = Harness::<Ticks>::new("").unwrap();
+    let mut after = |request: &str, millis| {
+        harness.control(request).unwrap();
+        harness.advance(Duration::from_millis(millis));
+        (harness.counter("ticks"), harness.next_timeout().map(|at| at - harness.now()))
+    };
+    let left = |millis| Some(Duration::from_millis(millis));
+    assert_eq!(after("start", 4), (0, left(6)), "in whole milliseconds");
+    assert_eq!(after("start", 5), (0, left(1)), "that it is started again puts nothing off");
+    assert_eq!(after("start", 21), (3, left(10)));
+    assert_eq!(after("stop", 50), (3, None));
+    assert_eq!(after("set otherwise", 1), (3, left(2)));
+    assert_eq!(after("stop", 2), (4, None), "one that does not run leaves the timer alone");
+    assert_eq!(after("start", 10), (5, left(10)));
+}
+
+#[test]
 fn timers_come_in_order_each_at_its_millisecond() {
     use std::time::Duration;
     /// Publishes when it is woken, and by what.
