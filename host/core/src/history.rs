@@ -16,6 +16,8 @@ pub(crate) struct History {
     /// Of what was entered, if anything was.
     newest: Option<u16>,
     fresh: u16,
+    /// The sequence numbers of those that are recent.
+    numbers: [u16; RECENT],
     /// The ring, made piece by piece as packets come to it, so that a stream costs what it has sent.
     pieces: Vec<Option<Box<Piece>>>,
     /// The packets that are not in the ring yet, `fresh` of them, in the order in which they came; the others are older ones, whose
@@ -67,7 +69,8 @@ impl History {
     /// Keeps the last `packets` packets.
     pub(crate) fn new(packets: u32) -> Self {
         let recent = array::from_fn(|_| Entry::empty());
-        Self { kept: Self::kept(packets), newest: None, fresh: 0, pieces: Vec::new(), recent }
+        let kept = Self::kept(packets);
+        Self { kept, newest: None, fresh: 0, numbers: [0; RECENT], pieces: Vec::new(), recent }
     }
 
     /// How many packets are kept where so many are wanted.
@@ -105,7 +108,9 @@ impl History {
         } else if usize::from(newest.wrapping_sub(sequence_number)) >= self.kept {
             return;
         }
-        let Some(place) = self.recent.get_mut(usize::from(self.fresh)) else { return };
+        let fresh = usize::from(self.fresh);
+        let (Some(place), Some(number)) = (self.recent.get_mut(fresh), self.numbers.get_mut(fresh)) else { return };
+        *number = sequence_number;
         place.packet.clone_from(packet);
         place.entered = now;
         self.fresh += 1;
@@ -119,16 +124,22 @@ impl History {
         if self.pieces.is_empty() {
             self.pieces.resize_with(Self::slots(self.kept) / PIECE, || None);
         }
-        let numbers = self.recent.each_ref().map(|entry| entry.packet.sequence_number());
-        for number in numbers {
-            let piece = piece_mut(&mut self.pieces, number);
+        self.fresh = 0;
+        let Self { recent, pieces, numbers, .. } = self;
+        for number in *numbers {
+            let piece = piece_mut(pieces, number);
             // First all are looked at, and come at once; what is let go below holds up what comes after it.
             black_box(piece.map(|piece| piece[usize::from(number) % PIECE].entered));
         }
-        self.fresh = 0;
-        let Self { recent, pieces, .. } = self;
-        for (entry, number) in recent.iter_mut().zip(numbers) {
-            if let Some(piece) = piece_mut(pieces, number) {
+        // Nearly always they follow one another, and lie in one piece or two.
+        let ring = pieces.len();
+        let (mut at, mut piece) = (usize::MAX, None);
+        for (entry, number) in recent.iter_mut().zip(*numbers) {
+            if piece_at(ring, number) != at {
+                at = piece_at(ring, number);
+                piece = piece_mut(pieces, number);
+            }
+            if let Some(piece) = &mut piece {
                 let place = &mut piece[usize::from(number) % PIECE];
                 place.packet.swap_from(&mut entry.packet);
                 place.entered = entry.entered;
