@@ -15,9 +15,9 @@ use crate::session::{Direction, InstanceId, Owner, Place, Session, SessionId, St
 use crate::shard::Shard;
 use crate::time::Instant;
 
-/// Bytes of frames: some ten of them. They lie with the session, which every packet asks for, as what is elsewhere in memory takes
+/// Bytes of frames: some twenty of them. They lie with the session, which every packet asks for, as what is elsewhere in memory takes
 /// longer to reach than to write.
-const ROOM: usize = 448;
+const ROOM: usize = 896;
 /// Bytes of a header that is kept here, at most. Nearly all are this short.
 pub(crate) const LONGEST: usize = SHORT;
 
