@@ -34,7 +34,7 @@ struct Entry {
 }
 
 /// Packets that go to the ring together.
-const RECENT: usize = 8;
+const RECENT: usize = 16;
 /// Slots that are made together.
 const PIECE: usize = 32;
 
