@@ -47,10 +47,14 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    /// One that does not run, for ticks `interval` apart: rounded up to milliseconds, and 49 days at most.
+    /// One that does not run, for ticks `interval` apart: rounded up to milliseconds, one at least and 49 days at most.
     pub const fn new(interval: Duration) -> Self {
-        let millis = interval.as_nanos().div_ceil(1_000_000);
-        Ticker { interval: if millis > u32::MAX as u128 { u32::MAX } else { millis as u32 }, running: false }
+        let interval = match interval.as_nanos().div_ceil(1_000_000) {
+            0 => 1,
+            millis @ 1..=0xffff_ffff => millis as u32,
+            _ => u32::MAX,
+        };
+        Ticker { interval, running: false }
     }
 
     /// Starts it, unless it runs: the first tick is an interval from now.
@@ -72,6 +76,19 @@ impl Ticker {
     pub fn stop(&mut self, cx: &mut Context) {
         if std::mem::take(&mut self.running) {
             cx.wake_at(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_whole_milliseconds_of_which_there_is_one_at_least() {
+        let cases = [(0, 1), (1, 1), (1_000_000, 1), (1_000_001, 2), (u64::MAX, u32::MAX)];
+        for (nanos, millis) in cases {
+            assert_eq!(Ticker::new(Duration::from_nanos(nanos)).interval, millis);
         }
     }
 }

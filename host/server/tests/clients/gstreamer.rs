@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::link::Link;
-use crate::program::{Program, Relay, decode, installed, member, port_pair};
+use crate::program::{Program, Relay, decode, elements_installed, installed, member, port_pair};
 
 const CAPS: &str = r#"application/x-rtp,media=(string)video,clock-rate=(int)90000,encoding-name=(string)VP8,payload=(int)96,rtcp-fb-nack=(boolean)true,rtcp-fb-nack-pli=(boolean)true"#;
 
@@ -51,7 +51,8 @@ fn gstreamer(pipeline: &str) -> Command {
 
 #[test]
 fn what_a_lossy_network_takes_from_gstreamer_comes_back_by_nack_and_rtx() {
-    if !installed(&["gst-launch-1.0", "ffmpeg", "ffprobe"]) {
+    let elements = ["rtpsession", "vp8enc", "rtpvp8pay", "rtprtxreceive", "rtpjitterbuffer", "matroskamux"];
+    if !installed(&["gst-launch-1.0", "ffmpeg", "ffprobe"]) || !elements_installed(&elements) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -15,11 +15,24 @@ pub const LONG: Duration = Duration::from_secs(60);
 
 /// Whether these programs are there. In CI they have to be.
 pub fn installed(programs: &[&str]) -> bool {
-    let there = |program: &&str| {
-        let probe = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        probe.is_ok()
-    };
-    let missing: Vec<_> = programs.iter().copied().filter(|program| !there(program)).collect();
+    all_there(programs, |program| quiet(program, &["--version"]).status().is_ok())
+}
+
+/// The same of GStreamer's elements, which come in packages of their own.
+pub fn elements_installed(elements: &[&str]) -> bool {
+    all_there(elements, |element| {
+        quiet("gst-inspect-1.0", &["--exists", element]).status().is_ok_and(|status| status.success())
+    })
+}
+
+fn quiet(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn all_there(needed: &[&str], there: impl Fn(&str) -> bool) -> bool {
+    let missing: Vec<_> = needed.iter().copied().filter(|name| !there(name)).collect();
     if missing.is_empty() {
         return true;
     }
