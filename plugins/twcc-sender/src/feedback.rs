@@ -85,7 +85,7 @@ impl<'a> Feedback<'a> {
         });
         // By eights, so that the buffer is asked for room once for each.
         loop {
-            let (eight, filled) = array(&mut deltas);
+            let (eight, filled) = next_eight(&mut deltas);
             self.out.extend_from_slice(&eight);
             if filled < eight.len() {
                 self.out.truncate(self.out.len() - (eight.len() - filled));
@@ -155,7 +155,7 @@ impl<'a> Feedback<'a> {
 
 /// The next eight of `deltas`, or as many as there are, and how many that is.
 #[inline]
-fn array(deltas: &mut impl Iterator<Item = u8>) -> ([u8; 8], usize) {
+fn next_eight(deltas: &mut impl Iterator<Item = u8>) -> ([u8; 8], usize) {
     let mut eight = [0; 8];
     let mut filled = 0;
     for (place, delta) in eight.iter_mut().zip(deltas) {
