@@ -204,6 +204,62 @@ fn what_is_forwarded_before_an_emission_stays_before_it() {
 }
 
 #[test]
+fn each_frame_of_a_batch_is_its_own_streams_or_sessions() {
+    /// What it was shown, in order: kind of frame, handle, sequence number.
+    struct Shown(Vec<(u8, u32, u16)>);
+    impl Interceptor for Shown {
+        fn create(_: &mut Context, _: &str) -> Result<Self, Refusal> {
+            Ok(Shown(Vec::new()))
+        }
+        fn bind_remote_stream(&mut self, _: &mut Context, _: StreamId, info: &StreamInfo) -> Result<Binding, Refusal> {
+            Ok(if info.id == "packets" { Binding::observe_packets() } else { Binding::FOLLOW })
+        }
+        fn bind_local_stream(&mut self, _: &mut Context, _: StreamId, _: &StreamInfo) -> Result<Binding, Refusal> {
+            Ok(Binding::FOLLOW)
+        }
+        fn read_rtp(&mut self, _: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+            let header = packet.header();
+            assert_eq!((header.len(), packet.payload().is_some()), (12, packet.stream().number() == 2));
+            self.0.push((kind::READ_RTP, packet.stream().number(), header.sequence_number()));
+            Outcome::Forward
+        }
+        fn write_rtp(&mut self, _: &mut Context, packet: &mut RtpPacket<'_>) -> Outcome {
+            self.0.push((kind::WRITE_RTP, packet.stream().number(), packet.header().sequence_number()));
+            Outcome::Forward
+        }
+        fn handle_timeout(&mut self, cx: &mut Context, stream: Option<StreamId>) {
+            let kind = if stream.is_some() { kind::STREAM_TIMER } else { kind::SESSION_TIMER };
+            self.0.push((kind, stream.map_or(cx.session().id.number(), |stream| stream.number()), 0));
+        }
+    }
+
+    crate::export!(Shown);
+    let mut instance = Instance::<Shown>::new();
+    instance.create(session(1), "", None).unwrap();
+    for (id, info) in [(1, "headers"), (2, "packets")] {
+        instance.bind_stream(1, Direction::Read, StreamId::new(id), &stream(info)).unwrap();
+    }
+    instance.bind_stream(1, Direction::Write, StreamId::new(3), &stream("headers")).unwrap();
+    let (read, write, timer) = (kind::READ_RTP, kind::WRITE_RTP, kind::SESSION_TIMER);
+    let order = [(read, 1), (read, 1), (read, 2), (read, 1), (write, 3), (write, 3), (timer, 1), (read, 1), (timer, 1)];
+    let order = order.into_iter().chain([(kind::STREAM_TIMER, 1), (read, 2), (read, 2), (write, 3), (read, 1)]);
+    let told: Vec<(u8, u32, u16)> =
+        order.zip(1..).map(|((kind, id), n)| (kind, id, if kind < 2 { n } else { 0 })).collect();
+    let mut frames = Vec::new();
+    for (kind, handle, number) in &told {
+        let included = if *kind < 2 { 12 } else { 0 };
+        let mut frame = [0; HEAD + 12];
+        (frame[0], frame[2]) = (*kind, included as u8);
+        frame[4..8].copy_from_slice(&handle.to_le_bytes());
+        frame[HEAD] = 0x80;
+        frame[HEAD + 2..HEAD + 4].copy_from_slice(&number.to_be_bytes());
+        frames.extend_from_slice(&frame[..HEAD + included]);
+    }
+    instance.process::<false>(&mut frames);
+    assert_eq!(instance.call(1, |shown, _| std::mem::take(&mut shown.0)), Some(told));
+}
+
+#[test]
 fn sessions_are_kept_apart_and_their_slots_are_used_again() {
     /// Knows the session that it was made for.
     struct Named(u32);
