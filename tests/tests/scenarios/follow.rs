@@ -130,8 +130,9 @@ fn what_tells_of_a_loss_does_not_wait_nor_does_what_came_before() {
 
 #[test]
 fn only_so_many_wait_and_take_one_call_together() {
-    // A batch of them, or half of one where a session has an instance of its own, and what its log holds: 24 without extensions.
-    for (isolation, most, calls) in [(Isolation::Tenant, 64 + 24, 2..=4), (Isolation::Session, 32 + 24, 4..=7)] {
+    // A log holds 24 without extensions. Whole logs wait in the batch until it has 64, or half as many where a session has an
+    // instance of its own, and one beside it.
+    for (isolation, most, calls) in [(Isolation::Tenant, 3 * 24, 2..=4), (Isolation::Session, 2 * 24, 4..=7)] {
         let mut source = Source::video(7);
         let (mut world, peer) = listener([follower(Some(100_000)).isolated(isolation)], &source);
         arrive(&mut world, peer, source.packets(1));
@@ -139,7 +140,7 @@ fn only_so_many_wait_and_take_one_call_together() {
         for _ in 0..200 {
             arrive(&mut world, peer, source.packets(1));
             let waiting = source.made - shown(&mut world, peer, 0);
-            assert!(waiting < most, "{isolation:?}: {waiting} headers wait");
+            assert!(waiting <= most, "{isolation:?}: {waiting} headers wait");
             let due = world.with(peer, |shard, now, _| shard.poll_timeout().map(|at| at - now));
             assert!(due > Some(Duration::from_secs(90)), "nothing is to be done for them: {due:?}");
         }
